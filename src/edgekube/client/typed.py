@@ -1,0 +1,163 @@
+"""The API client every part uses: typed objects over a carrier."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from edgekube.api.resource import Key, Resource
+from edgekube.api.types import meta_v1
+from edgekube.client.base import Call, Carrier
+
+T = TypeVar("T")
+
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+
+class _RawList(msgspec.Struct):
+    metadata: meta_v1.ListMeta
+    items: list[msgspec.Raw] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """Objects as they were at `resource_version`; `continue_` is "" when there are no more."""
+
+    items: Sequence[T]
+    resource_version: str
+    continue_: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[T]):
+    """One watch event; a BOOKMARK carries only metadata.resourceVersion and so has no object."""
+
+    type: str
+    resource_version: str
+    object: T | None
+
+
+class _MetaOnly(msgspec.Struct):
+    metadata: meta_v1.ObjectMeta
+
+
+def _options(**values: str | int | bool | None) -> dict[str, str]:
+    return {
+        name: ("true" if value else "false") if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if value not in (None, "", 0)
+    }
+
+
+class Client:
+    """CRUD and watch. `manager` is recorded as field manager. Raises StatusError subclasses, Unreachable."""
+
+    def __init__(self, carrier: Carrier, *, manager: str = "edgekube") -> None:
+        self.carrier = carrier
+        self._write = {"fieldManager": manager}
+
+    async def get(self, resource: Resource[T], key: Key, *, subresource: str = "") -> T:
+        """Return one object; raises NotFound."""
+        call = Call(verb="get", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource)
+        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+
+    async def list(
+        self, resource: Resource[T], *, namespace: str = "", labels: str = "", fields: str = "", limit: int = 0,
+        continue_: str = "", resource_version: str = "",
+    ) -> Listing[T]:  # fmt: skip
+        """Return the objects a label and a field selector choose, in `namespace` or in all ("")."""
+        query = _options(
+            labelSelector=labels, fieldSelector=fields, limit=limit, resourceVersion=resource_version,
+            **{"continue": continue_},
+        )  # fmt: skip
+        body = await self.carrier.do(Call(verb="list", resource=resource, namespace=namespace, query=query))
+        raw = msgspec.json.decode(body, type=_RawList)
+        decoder = msgspec.json.Decoder(resource.type)
+        items = [decoder.decode(item) for item in raw.items]
+        return Listing(items, raw.metadata.resource_version, raw.metadata.continue_)
+
+    async def create(self, resource: Resource[T], obj: T, *, namespace: str = "", name: str = "", subresource: str = "") -> T:
+        """Create and return as stored; `name` is needed only with a subresource (e.g. binding)."""
+        space = namespace or _meta(obj).namespace
+        call = Call(
+            verb="create", resource=resource, namespace=space, name=name, subresource=subresource,
+            query=self._write, body=msgspec.json.encode(obj),
+        )  # fmt: skip
+        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+
+    async def post(self, resource: Resource[Any], key: Key, subresource: str, body: object) -> bytes:
+        """POST to a subresource whose kind is not the resource's own (binding, eviction, token)."""
+        call = Call(
+            verb="create", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource,
+            query=self._write, body=msgspec.json.encode(body),
+        )  # fmt: skip
+        return await self.carrier.do(call)
+
+    async def update(self, resource: Resource[T], obj: T, *, subresource: str = "") -> T:
+        """Replace; raises Conflict when the object carries an old resourceVersion."""
+        meta = _meta(obj)
+        call = Call(
+            verb="update", resource=resource, namespace=meta.namespace, name=meta.name, subresource=subresource,
+            query=self._write, body=msgspec.json.encode(obj),
+        )  # fmt: skip
+        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+
+    async def patch(
+        self, resource: Resource[T], key: Key, patch: object, *, kind: str = MERGE, subresource: str = ""
+    ) -> T:
+        """Patch with `patch` (a JSON tree) of media type `kind`."""
+        call = Call(
+            verb="patch", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource,
+            query=self._write, body=msgspec.json.encode(patch), content_type=kind,
+        )  # fmt: skip
+        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+
+    async def delete(
+        self, resource: Resource[Any], key: Key, *, grace: int | None = None, propagation: str = "", uid: str = "",
+        resource_version: str = "",
+    ) -> None:  # fmt: skip
+        """Delete; `uid` and `resource_version` are preconditions, `propagation` is Background, Foreground or Orphan."""
+        preconditions = _options(uid=uid, resourceVersion=resource_version)
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if propagation:
+            options["propagationPolicy"] = propagation
+        if preconditions:
+            options["preconditions"] = preconditions
+        call = Call(
+            verb="delete", resource=resource, namespace=key.namespace, name=key.name, body=msgspec.json.encode(options)
+        )
+        await self.carrier.do(call)
+
+    async def watch(
+        self, resource: Resource[T], *, namespace: str = "", since: str = "", labels: str = "", fields: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Event[T]]:  # fmt: skip
+        """Yield changes after resource version `since`, with bookmarks; raises Expired to ask for a new list."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            **_options(resourceVersion=since, labelSelector=labels, fieldSelector=fields),
+            **(options or {}),
+        }
+        decoder = msgspec.json.Decoder(resource.type)
+        meta = msgspec.json.Decoder(_MetaOnly)
+        call = Call(verb="watch", resource=resource, namespace=namespace, query=query)
+        async for event in self.carrier.watch(call):
+            if event.type == "BOOKMARK":
+                yield Event(event.type, meta.decode(event.raw).metadata.resource_version, None)
+                continue
+            obj = decoder.decode(event.raw)
+            yield Event(event.type, _meta(obj).resource_version, obj)
+
+
+def _meta(obj: object) -> meta_v1.ObjectMeta:
+    if isinstance(obj, dict):
+        return msgspec.convert(obj.get("metadata", {}), meta_v1.ObjectMeta)
+    meta = obj.metadata  # type: ignore[attr-defined]
+    assert isinstance(meta, meta_v1.ObjectMeta)
+    return meta

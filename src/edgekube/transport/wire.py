@@ -1,0 +1,124 @@
+"""
+What master and nodes say to each other: msgpack arrays, `[version, epoch, seq, kind, body]`.
+
+`epoch` names one run of a sender, `seq` counts its messages to one receiver from 1, so that a gap,
+a restart or a duplicate can be told. Bodies are msgpack too, zlib-compressed above 1 KiB (`kind`
+is then negative). An unknown kind is skipped and counted: version skew of one minor release works.
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+VERSION = 1
+
+
+class Kind(IntEnum):
+    """Message kinds; numbers are for ever."""
+
+    OBJECTS = 1
+    """hub → node, hub → all: objects that changed or went away."""
+    SNAPSHOT_END = 2
+    """hub → node: a resync is complete; keys not listed are gone."""
+    RESYNC = 3
+    """node → hub: here is what I have, send me the difference."""
+    ACK = 4
+    """node → hub: received and on my disk, up to seq."""
+    POD_STATUS = 5
+    NODE_STATUS = 6
+    EVENT = 7
+    STATS = 8
+    GOODBYE = 9
+    """node → hub: an orderly shutdown."""
+    HELLO = 10
+    """hub → all: a new epoch began."""
+    POD_GONE = 11
+    """node → hub: the pod of that uid has ended and left nothing behind; delete it."""
+    REQUEST = 12
+    """node → hub: a question (e.g. a ServiceAccount token), answered by REPLY."""
+    REPLY = 13
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """The outermost form of every message."""
+
+    version: int
+    epoch: str
+    seq: int
+    kind: int
+    body: bytes
+
+
+class ObjectDelta(msgspec.Struct, array_like=True, frozen=True):
+    """An object as a node may see it. `raw` is its JSON, b"" when it is gone."""
+
+    path: str
+    """`v1/pods`, `discovery.k8s.io/v1/endpointslices`: apiVersion/plural."""
+    namespace: str
+    name: str
+    version: str
+    """metadata.resourceVersion."""
+    raw: bytes
+
+
+class Objects(msgspec.Struct, array_like=True, frozen=True):
+    """Body of OBJECTS."""
+
+    deltas: tuple[ObjectDelta, ...]
+
+
+class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True):
+    """Body of SNAPSHOT_END: everything the node should have, `{path/namespace/name: resourceVersion}`."""
+
+    digest: dict[str, str]
+
+
+class Resync(msgspec.Struct, array_like=True, frozen=True):
+    """Body of RESYNC: everything the node has, `{path/namespace/name: resourceVersion}`."""
+
+    digest: dict[str, str]
+
+
+class PodStatusReport(msgspec.Struct, array_like=True, frozen=True):
+    """Body of POD_STATUS: the pod's whole status as JSON."""
+
+    namespace: str
+    name: str
+    uid: str
+    status: bytes
+
+
+class PodGone(msgspec.Struct, array_like=True, frozen=True):
+    """Body of POD_GONE."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class NodeStatusReport(msgspec.Struct, array_like=True, frozen=True):
+    """Body of NODE_STATUS: a Node object's JSON with the labels, annotations, taints and status the agent sees."""
+
+    raw: bytes
+
+
+class EventReport(msgspec.Struct, array_like=True, frozen=True):
+    """Body of EVENT: about an object of this node. `type` is Normal or Warning."""
+
+    path: str
+    namespace: str
+    name: str
+    uid: str
+    field_path: str
+    type: str
+    reason: str
+    message: str
+    count: int
+    first: str
+    last: str
+
+
+class StatsReport(msgspec.Struct, array_like=True, frozen=True):
+    """Body of STATS: the kubelet's summary API shape as JSON."""
+
+    summary: bytes
