@@ -1,0 +1,185 @@
+"""
+A machine of its own on this machine: namespaces around a supervisor.
+
+Nothing is mounted, no interface made and no rule set in the host's namespaces, and none of the
+namespaces has a name there: when the supervisor's process ends, all of it is gone. Only cgroups
+and files outlive it; `remove_cgroups` and the data directory's owner see to those.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgekube.lib.errors import EdgekubeError
+from edgekube.lib.files import write_atomic
+
+CGROUPS = Path("/sys/fs/cgroup")
+STARTUP = 10.0
+"""Seconds the namespaces may take to appear."""
+
+
+class SandboxError(EdgekubeError):
+    """The sandbox cannot be made or entered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What to run and where. `address` is the machine's own IPv4 address; "": whoever wires it gives it one."""
+
+    name: str
+    run_dir: Path
+    log_dir: Path
+    children: Sequence[tuple[str, Sequence[str]]]
+    address: str = ""
+    prefix: int = 24
+    isolated: bool = True
+
+
+class Handle(msgspec.Struct, frozen=True):
+    """How to find a running machine again: the supervisor as the host sees it."""
+
+    pid: int
+    start_time: int
+    """Field 22 of /proc/<pid>/stat, so that a reused pid is not mistaken for ours (proc(5))."""
+    launcher: int
+    isolated: bool
+
+
+def start(machine: Machine, sockets: Sequence[socket.socket] = ()) -> Handle:
+    """Start the supervisor with `sockets` inherited; return when it runs."""
+    descriptors = [sock.fileno() for sock in sockets]
+    plan = {
+        "isolated": machine.isolated,
+        "address": machine.address,
+        "prefix": machine.prefix,
+        "log_dir": str(machine.log_dir),
+        "children": [[name, list(command)] for name, command in machine.children],
+        "descriptors": descriptors,
+    }
+    command = [sys.executable, "-m", "edgekube.app.supervisor", json.dumps(plan)]
+    if machine.isolated:
+        command = [*_unshare(), *command]
+    machine.log_dir.mkdir(parents=True, exist_ok=True)
+    with (machine.log_dir / "supervisor.log").open("ab") as log:
+        launcher = subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,
+            cwd="/",
+        )
+    pid = _first_child(launcher) if machine.isolated else launcher.pid
+    handle = Handle(pid, _start_time(pid) or 0, launcher.pid, machine.isolated)
+    write_atomic(_file(machine.run_dir, machine.name), msgspec.json.encode(handle))
+    return handle
+
+
+def find(run_dir: Path, name: str) -> Handle | None:
+    """Return the running machine of that name, or None."""
+    try:
+        handle = msgspec.json.decode(_file(run_dir, name).read_bytes(), type=Handle)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return handle if _start_time(handle.pid) == handle.start_time else None
+
+
+def stop(run_dir: Path, name: str, *, patience: float = 30.0) -> None:
+    """End the machine in order, SIGKILL after `patience` seconds; harmless when it does not run."""
+    handle = find(run_dir, name)
+    if handle is not None:
+        for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(handle.pid, number)
+            if _gone(handle, seconds):
+                break
+        else:
+            raise SandboxError(f"process {handle.pid} does not end")
+    _file(run_dir, name).unlink(missing_ok=True)
+
+
+def cut_power(run_dir: Path, name: str) -> None:
+    """End the machine as a power cut does: at once, without a word to anything in it."""
+    handle = find(run_dir, name)
+    if handle is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(handle.pid, signal.SIGKILL)
+        _gone(handle, 10.0)
+
+
+def enter(handle: Handle, command: Sequence[str]) -> list[str]:
+    """Return the command line that runs `command` inside the machine (nsenter(1))."""
+    if not handle.isolated:
+        return list(command)
+    return ["nsenter", "-t", str(handle.pid), "-m", "-n", "-p", "-u", "-i", *command]
+
+
+def remove_cgroups(parent: str) -> None:
+    """Remove the (empty) cgroup tree `parent` from every hierarchy, v1 or v2."""
+    roots = [CGROUPS, *(path for path in CGROUPS.iterdir() if path.is_dir())]
+    for root in roots:
+        tree = root / parent.lstrip("/")
+        if tree.is_dir():
+            for folder in sorted(_folders(tree), key=lambda path: len(path.parts), reverse=True):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _folders(tree: Path) -> Iterable[Path]:
+    yield tree
+    yield from (Path(base) / name for base, names, _ in os.walk(tree) for name in names)
+
+
+def _unshare() -> list[str]:
+    # --propagation private: no mount made inside is seen outside.
+    return [
+        "unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL", "--mount-proc",
+        "--propagation", "private",
+    ]  # fmt: skip
+
+
+def _first_child(launcher: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    deadline = time.monotonic() + STARTUP
+    while time.monotonic() < deadline:
+        if launcher.poll() is not None:
+            raise SandboxError(f"unshare ended with {launcher.returncode}; see supervisor.log")
+        pids = children.read_text().split()
+        if pids:
+            return int(pids[0])
+        time.sleep(0.01)
+    raise SandboxError("no process appeared in the new namespaces")
+
+
+def _gone(handle: Handle, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(handle.launcher, os.WNOHANG)
+        if _start_time(handle.pid) != handle.start_time:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _file(run_dir: Path, name: str) -> Path:
+    return run_dir / f"{name}.json"
