@@ -61,7 +61,9 @@ class Client:
 
     async def get(self, resource: Resource[T], key: Key, *, subresource: str = "") -> T:
         """Return one object; raises NotFound."""
-        call = Call(verb="get", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource)
+        call = Call(
+            verb="get", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource
+        )
         return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
 
     async def list(
@@ -79,7 +81,9 @@ class Client:
         items = [decoder.decode(item) for item in raw.items]
         return Listing(items, raw.metadata.resource_version, raw.metadata.continue_)
 
-    async def create(self, resource: Resource[T], obj: T, *, namespace: str = "", name: str = "", subresource: str = "") -> T:
+    async def create(
+        self, resource: Resource[T], obj: T, *, namespace: str = "", name: str = "", subresource: str = ""
+    ) -> T:
         """Create and return as stored; `name` is needed only with a subresource (e.g. binding)."""
         space = namespace or _meta(obj).namespace
         call = Call(
@@ -129,7 +133,11 @@ class Client:
         if preconditions:
             options["preconditions"] = preconditions
         call = Call(
-            verb="delete", resource=resource, namespace=key.namespace, name=key.name, body=msgspec.json.encode(options)
+            verb="delete",
+            resource=resource,
+            namespace=key.namespace,
+            name=key.name,
+            body=msgspec.json.encode(options),
         )
         await self.carrier.do(call)
 

@@ -1,0 +1,80 @@
+"""What a person may choose when starting a server, an agent or a whole machine."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekube.app.paths import DEFAULT, RUN
+
+API_PORT = 6443
+BROKER_PORT = 8883
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Options of `edgekube server`."""
+
+    data_dir: Path = DEFAULT / "server"
+    cluster: str = "edgekube"
+    bind: tuple[str, ...] = ("0.0.0.0",)
+    """Addresses the API listens on."""
+    port: int = API_PORT
+    listen_fd: int = -1
+    """A listening socket inherited from the supervisor, besides `bind`."""
+    advertise: str = "127.0.0.1"
+    """The address nodes and pods reach this server at."""
+    external: str = "127.0.0.1"
+    """The address the administrator's kubeconfig names."""
+    external_port: int = API_PORT
+    broker_port: int = BROKER_PORT
+    store: str = ""
+    """The store's URL; "" is the embedded one below `data_dir`."""
+    cluster_cidr: str = "10.244.0.0/16"
+    service_cidr: str = "10.96.0.0/16"
+    cluster_domain: str = "cluster.local"
+
+    @property
+    def cluster_dns(self) -> str:
+        """The DNS Service's address: the tenth of the service range."""
+        return str(ipaddress.ip_network(self.service_cidr)[10])
+
+    @property
+    def kubernetes_address(self) -> str:
+        """The `kubernetes` Service's address: the first of the service range."""
+        return str(ipaddress.ip_network(self.service_cidr)[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """Options of `edgekube agent`."""
+
+    data_dir: Path = DEFAULT / "agent"
+    server: str = ""
+    """`https://host:6443`; needed once, to join."""
+    token_file: Path | None = None
+    node_name: str = ""
+    """Default: the machine's host name."""
+    node_ip: str = ""
+    """Default: the address the default route (or else the first interface) has."""
+    runtime: str = ""
+    """The runtime's URL; "" starts a podman of our own below `data_dir`."""
+    run_dir: Path = Path("/run/edgekube-node")
+    """Volatile state: sockets."""
+    cgroup_root: str = "/edgekube"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """Options of `edgekube up` and `edgekube down`."""
+
+    data_dir: Path = DEFAULT
+    run_dir: Path = RUN
+    name: str = "edgekube"
+    sandbox: bool = True
+    port: int = API_PORT
+    node_name: str = "edge1"
+    node_address: str = "10.50.0.2"
+    """The node's address inside the sandbox."""
+    demo: bool = False
+    patience: float = 60.0
+    """Seconds the cluster may take to become ready."""
