@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -55,16 +54,15 @@ class Handle(msgspec.Struct, frozen=True):
     isolated: bool
 
 
-def start(machine: Machine, sockets: Sequence[socket.socket] = ()) -> Handle:
-    """Start the supervisor with `sockets` inherited; return when it runs."""
-    descriptors = [sock.fileno() for sock in sockets]
+def start(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
+    """Start the supervisor with the file `descriptors` inherited; return when it runs."""
     plan = {
         "isolated": machine.isolated,
         "address": machine.address,
         "prefix": machine.prefix,
         "log_dir": str(machine.log_dir),
         "children": [[name, list(command)] for name, command in machine.children],
-        "descriptors": descriptors,
+        "descriptors": list(descriptors),
     }
     command = [sys.executable, "-m", "edgekube.app.supervisor", json.dumps(plan)]
     if machine.isolated:
@@ -76,7 +74,7 @@ def start(machine: Machine, sockets: Sequence[socket.socket] = ()) -> Handle:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=descriptors,
+            pass_fds=tuple(descriptors),
             start_new_session=True,
             cwd="/",
         )

@@ -38,7 +38,7 @@ def up(options: UpOptions, say: Say) -> None:
         say("starting server and agent" + (" in a sandbox" if options.sandbox else ""))
         with listen(options.port) as listener:
             machine = machine_of(options, listener.fileno())
-            sandbox.start(machine, (listener,))
+            sandbox.start(machine, (listener.fileno(),))
     else:
         say("already up")
     wait_ready(options, say)
@@ -115,6 +115,15 @@ def wait_ready(options: UpOptions, say: Say) -> None:
                     return
         time.sleep(POLL)
     raise UpError(f"not ready after {options.patience:.0f} s\n{log_tails(options)}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, patience: float = 60.0) -> None:
+    """Look again and again until `condition` holds; raises UpError naming `what` was waited for."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise UpError(f"waited {patience:.0f} s in vain until {what}")
+        time.sleep(POLL)
 
 
 def log_tails(options: UpOptions, *, lines: int = 8) -> str:
