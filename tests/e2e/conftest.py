@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from e2e.harness import Cluster, start
 
+from e2e.harness import Cluster, start
 from edgekube.app.up import down
 
 

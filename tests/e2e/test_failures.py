@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
+
 from e2e.harness import eventually, start
 from e2e.manifests import WEB
-
 from edgekube.app.up import UpError, down
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -71,10 +71,8 @@ def test_kill_each_part_while_writing(victim):
     writer.start()
     try:
         for part in PARTS:
-            eventually(
-                lambda count=len(writer.acknowledged): len(writer.acknowledged) > count + 20,
-                "the writer gets through",
-            )
+            wanted = len(writer.acknowledged) + 20
+            eventually(lambda count=wanted: len(writer.acknowledged) > count, "the writer gets through")
             pid = victim.pid_of(part)
             assert pid, f"{part} is not running\n{victim.logs()}"
             os.kill(pid, signal.SIGKILL)

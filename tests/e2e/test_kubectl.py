@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from e2e.harness import BIN, eventually
 from e2e.manifests import WEB, sleeper
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from e2e.harness import eventually
 
+from e2e.harness import eventually
 from edgekube.app import demo
 from edgekube.app.lab import Lab, LabOptions
 

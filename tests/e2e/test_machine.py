@@ -1,12 +1,11 @@
 """`edgekube up` and `down`, and what they leave behind."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from e2e.harness import BIN, eventually, start
 
+from e2e.harness import BIN, eventually, start
 from edgekube.app import demo, sandbox
 from edgekube.app.up import UpError, down, listen, up
 
@@ -70,11 +69,10 @@ def test_up_demo_up_again_and_down_without_a_trace(tmp_path):
 
 
 def test_taken_port_is_named():
-    with listen(16447):
-        with pytest.raises(
-            UpError, match=r"127\.0\.0\.1:16447: Address already in use; see who has it: ss -ltnp"
-        ):
-            listen(16447)
+    with listen(16447), pytest.raises(
+        UpError, match=r"127\.0\.0\.1:16447: Address already in use; see who has it: ss -ltnp"
+    ):
+        listen(16447)
 
 
 def test_the_agent_holds_no_connection_but_the_brokers(cluster):
