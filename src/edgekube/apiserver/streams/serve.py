@@ -1,0 +1,104 @@
+"""Which sort of stream goes which way."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from edgekube.api.errors import BadRequest
+from edgekube.api.types import core_v1
+from edgekube.apiserver.streams import channels, forward
+from edgekube.apiserver.streams.params import request_of
+from edgekube.transport.base import STDOUT, Stream, StreamClosed, StreamGateway, StreamRequest
+
+PROTOCOLS = "sec-websocket-protocol"
+
+
+async def serve_stream(
+    request: web.BaseRequest, *, kind: str, pod: core_v1.Pod, gateway: StreamGateway
+) -> web.StreamResponse:
+    """Serve one log, exec, attach or portforward request to its end; raises StatusError before it has begun."""
+    return await KINDS[kind](request, pod, request_of(kind, pod, request.query), gateway)
+
+
+async def _log(
+    request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
+) -> web.StreamResponse:
+    stream = await gateway.open(pod.spec.node_name, wish)
+    try:
+        # The first frame decides whether this is a log or an error.
+        try:
+            frame = await stream.receive()
+        except StreamClosed as error:
+            raise BadRequest(error.reason) from error
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        try:
+            while frame is not None:
+                if frame[0] == STDOUT and frame[1]:
+                    await response.write(frame[1])
+                frame = await stream.receive()
+        except StreamClosed as error:
+            await response.write(f"unable to read the log further: {error.reason}\n".encode())
+        await response.write_eof()
+        return response
+    finally:
+        await stream.close()
+
+
+async def _command(
+    request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
+) -> web.StreamResponse:
+    _need_websocket(request)
+    stream = await gateway.open(pod.spec.node_name, wish)
+    try:
+        socket = web.WebSocketResponse(protocols=channels.PROTOCOLS, max_msg_size=0)
+        await socket.prepare(request)
+        await channels.bridge(socket, stream)
+        return socket
+    finally:
+        await stream.close()
+
+
+async def _forward(
+    request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
+) -> web.StreamResponse:
+    _need_websocket(request)
+    ports = [_port(text) for value in request.query.getall("ports", ()) for text in value.split(",")]
+    socket = web.WebSocketResponse(protocols=(*forward.PROTOCOLS, *channels.PROTOCOLS), max_msg_size=0)
+    await socket.prepare(request)
+
+    async def connect(port: int) -> Stream:
+        return await gateway.open(pod.spec.node_name, replace_port(wish, port))
+
+    if socket.ws_protocol in forward.PROTOCOLS:
+        await forward.tunnel(socket, connect)
+    else:
+        await forward.by_channels(socket, ports, connect)
+    return socket
+
+
+def replace_port(wish: StreamRequest, port: int) -> StreamRequest:
+    """Return the request for one port."""
+    return msgspec.structs.replace(wish, port=port)
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise BadRequest(f'ports: Invalid value: "{text}": must be between 1 and 65535')
+
+
+def _need_websocket(request: web.BaseRequest) -> None:
+    if request.headers.get("upgrade", "").lower() != "websocket":
+        raise BadRequest(
+            "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) for streams"
+        )
+    offered = {name.strip() for name in request.headers.get(PROTOCOLS, "").split(",")}
+    if offered.isdisjoint({*channels.PROTOCOLS, *forward.PROTOCOLS}):
+        raise BadRequest(f"unable to upgrade: no subprotocol in common, got {sorted(offered)}")
+
+
+Serve = Callable[[web.BaseRequest, core_v1.Pod, StreamRequest, StreamGateway], Awaitable[web.StreamResponse]]
+KINDS: dict[str, Serve] = {"log": _log, "exec": _command, "attach": _command, "portforward": _forward}
