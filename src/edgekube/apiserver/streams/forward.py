@@ -9,6 +9,7 @@ import logging
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from aiohttp import WSMsgType, web
 
@@ -66,7 +67,7 @@ class _Tunnel:
             if message.type is WSMsgType.BINARY:
                 for event in self._spdy.feed(message.data):
                     await self._take(event)
-        raise _ClientGone
+        _gone()
 
     async def _take(self, event: spdy.Event) -> None:
         if isinstance(event, spdy.Opened):
@@ -165,6 +166,10 @@ async def _dispatch(socket: web.WebSocketResponse, queues: "list[asyncio.Queue[b
     async for message in socket:
         if message.type is WSMsgType.BINARY and len(message.data) > 1 and message.data[0] // 2 < len(queues):
             await queues[message.data[0] // 2].put(message.data[1:])
+    _gone()
+
+
+def _gone() -> NoReturn:
     raise _ClientGone
 
 
