@@ -46,12 +46,18 @@ def lean(schema: dict[str, Any]) -> dict[str, Any]:
 
 def texts(schema: dict[str, Any]) -> dict[str, str]:
     """Return what a definition and its properties are for."""
-    found = {name: prop["description"] for name, prop in schema.get("properties", {}).items() if "description" in prop}
+    found = {
+        name: prop["description"]
+        for name, prop in schema.get("properties", {}).items()
+        if "description" in prop
+    }
     return {"": schema.get("description", ""), **found}
 
 
 def packed(parts: dict[str, dict[str, bytes]]) -> dict[str, bytes]:
-    return {package: zlib.compress(msgspec.msgpack.encode(names), 9) for package, names in sorted(parts.items())}
+    return {
+        package: zlib.compress(msgspec.msgpack.encode(names), 9) for package, names in sorted(parts.items())
+    }
 
 
 def main(path: str) -> None:

@@ -2,14 +2,13 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
 from edgekube.api.errors import BadRequest, Forbidden
-from edgekube.app.membership import AUTHORITY_PATH, JOIN_PATH, ClusterFacts, JoinAnswer, JoinRequest
+from edgekube.app.membership import ClusterFacts, JoinAnswer, JoinRequest
 from edgekube.app.tokens import GROUP
 from edgekube.lib import pki
 
@@ -49,8 +48,3 @@ class JoinDesk:
             raise BadRequest(f"join request: csr: {error}") from error
         log.info("node %s joined", wish.node_name)
         return JoinAnswer(certificate.decode(), self.authority.certificate.decode(), self.facts)
-
-
-def routes(desk: JoinDesk) -> Mapping[str, object]:
-    """Return the extra routes; see apiserver for their shape."""
-    return {JOIN_PATH: desk.admit, AUTHORITY_PATH: desk.authority.certificate}

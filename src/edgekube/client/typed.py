@@ -40,6 +40,10 @@ class Event(Generic[T]):
     object: T | None
 
 
+class _KindOnly(msgspec.Struct):
+    kind: str = ""
+
+
 class _MetaOnly(msgspec.Struct):
     metadata: meta_v1.ObjectMeta
 
@@ -120,10 +124,15 @@ class Client:
         return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
 
     async def delete(
-        self, resource: Resource[Any], key: Key, *, grace: int | None = None, propagation: str = "", uid: str = "",
+        self, resource: Resource[T], key: Key, *, grace: int | None = None, propagation: str = "", uid: str = "",
         resource_version: str = "",
-    ) -> None:  # fmt: skip
-        """Delete; `uid` and `resource_version` are preconditions, `propagation` is Background, Foreground or Orphan."""
+    ) -> T | None:  # fmt: skip
+        """
+        Delete; `uid` and `resource_version` are preconditions, `propagation` is Background, Foreground or Orphan.
+
+        Return the object as it is now when the server shows it (it may wait for finalizers or its
+        grace period), None when the server answers with a Status.
+        """
         preconditions = _options(uid=uid, resourceVersion=resource_version)
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace is not None:
@@ -139,7 +148,17 @@ class Client:
             name=key.name,
             body=msgspec.json.encode(options),
         )
-        await self.carrier.do(call)
+        answer = await self.carrier.do(call)
+        if msgspec.json.decode(answer, type=_KindOnly).kind in {"Status", ""}:
+            return None
+        return msgspec.json.decode(answer, type=resource.type)
+
+    async def delete_collection(
+        self, resource: Resource[Any], *, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> None:
+        """Delete all objects the selectors choose, in `namespace`."""
+        query = _options(labelSelector=labels, fieldSelector=fields)
+        await self.carrier.do(Call(verb="deletecollection", resource=resource, namespace=namespace, query=query))
 
     async def watch(
         self, resource: Resource[T], *, namespace: str = "", since: str = "", labels: str = "", fields: str = "",

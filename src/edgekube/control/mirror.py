@@ -62,6 +62,8 @@ class Reporter(Protocol):
         """Report resource usage (kubelet summary API shape, JSON)."""
         ...
 
-    async def service_account_token(self, key: Key, audience: str, seconds: int, pod: core_v1.Pod) -> tuple[str, str]:
+    async def service_account_token(
+        self, key: Key, audience: str, seconds: int, pod: core_v1.Pod
+    ) -> tuple[str, str]:
         """Return a token for ServiceAccount `key` bound to `pod`, and its expiry (RFC 3339); raises Disconnected."""
         ...

@@ -1,8 +1,14 @@
-"""The network port, pod side: a namespace and an address for each pod of this node."""
+"""
+The network port.
 
-from collections.abc import Mapping, Sequence
+A namespace and an address for each pod of this node (PodNetwork), routes to other nodes' pods
+(PeerRoutes), and what turns a service's address into a backend's (ServiceRules).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from edgekube.lib.errors import EdgekubeError
 
@@ -48,9 +54,82 @@ class PodNetwork(Protocol):
         ...
 
     async def list(self) -> Sequence[Attachment]:
-        """Return what is attached now, from the kernel and the address file."""
+        """Return every pod that holds an address, half-made ones too: so nothing is lost that should be detached."""
         ...
 
     async def traffic(self, uid: str) -> Traffic:
         """Return the pod's counters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node: its own address and the CIDR of its pods."""
+
+    address: str
+    pod_cidr: str
+
+
+class PeerRoutes(Protocol):
+    """Routes to the pods of other nodes."""
+
+    async def set_peers(self, peers: Mapping[str, Peer]) -> None:
+        """Make `peers` (by node name) the only ones; raises NetworkError for those it could not, after doing the rest."""
+        ...
+
+
+class Transport(Enum):
+    """What a service port carries; the value is the IP protocol number."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+
+class Frontend(NamedTuple):
+    """Where clients send to; `address` "" means any address of this node (a node port)."""
+
+    address: str
+    transport: Transport
+    port: int
+
+
+class Backend(NamedTuple):
+    """Where it goes; `local` says the endpoint is on this node."""
+
+    address: str
+    port: int
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What to do with connections to a frontend: spread them evenly over `backends`, or refuse them if none."""
+
+    name: str
+    """For people: `namespace/service:port`."""
+    backends: tuple[Backend, ...]
+    affinity: int = 0
+    """Seconds for which a client address keeps its backend after its last connection; 0: not at all."""
+    masquerade: bool = False
+    """Hide the client's address behind the node's, so that answers come back this way."""
+
+
+class ServiceRules(Protocol):
+    """The packet rules of services. Each call is one atomic step: no packet sees half of it."""
+
+    async def replace(self, rules: Mapping[Frontend, Forwarding]) -> None:
+        """Make `rules` all there is, whatever was there; live connections go on."""
+        ...
+
+    async def change(self, put: Mapping[Frontend, Forwarding], drop: Collection[Frontend]) -> None:
+        """Set some frontends and remove others; costs no more than the change. On NetworkError nothing changed."""
+        ...
+
+    async def intact(self) -> bool:
+        """Tell cheaply whether what was programmed is still there (another program may flush all rules)."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove everything."""
         ...

@@ -73,6 +73,10 @@ class Compacted(StoreError):
         self.oldest = oldest
 
 
+class FutureRevision(StoreError):
+    """`list` at a revision that has not happened yet."""
+
+
 class StoreUnavailable(StoreError):
     """The store cannot answer now (full disk, no quorum); the write did not happen or its fate is unknown."""
 
@@ -88,7 +92,8 @@ class Store(Protocol):
         """
         Return records under `prefix` in key order, from the key after `after`, at most `limit` (0: all).
 
-        `revision` other than 0 asks for the state as of then; raises Compacted when it is too old.
+        `revision` other than 0 asks for the state as of then; raises Compacted when it is too old,
+        FutureRevision when it is yet to come.
         """
         ...
 
@@ -103,14 +108,20 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: str, *, expected: int, durability: Durability = Durability.DURABLE) -> Record:
-        """Delete if the current revision is `expected`; return the last value at the deletion's revision."""
+        """
+        Delete if the current revision is `expected`; return the last value at the deletion's revision.
+
+        Raises Mismatch (`current` None: not there) or StoreUnavailable. A key never written with less
+        than `durability` is gone as surely as it was there.
+        """
         ...
 
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Change]]:
         """
         Yield batches of changes with revision > `after`, in order, for ever; raises Compacted.
 
-        A consumer that falls too far behind gets Compacted and lists again.
+        A consumer that falls too far behind gets Compacted and lists again. A write's change is handed
+        to watchers before the writer gets its answer.
         """
         ...
 

@@ -62,7 +62,11 @@ class Transport(Protocol):
         ...
 
     async def publish(self, message: Message, *, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> None:
-        """Send; returns when the broker has it (AT_LEAST_ONCE). Raises Disconnected."""
+        """
+        Send; returns when the broker has it (AT_LEAST_ONCE). Raises Disconnected.
+
+        Messages go out in the order of the calls: the message is queued before the first suspension.
+        """
         ...
 
     def subscribe(self, topic_filter: str, handler: Callable[[Message], None]) -> None:
@@ -81,7 +85,7 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 
 
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a stream is for. `kind` is exec, attach, logs or portforward."""
+    """What a stream is for. `kind` is exec, attach, log or portforward."""
 
     kind: str
     namespace: str

@@ -1,6 +1,12 @@
-"""A broker in memory: for tests and for a server and agent in one process."""
+"""
+A broker in memory: topics, filters, last wills, and connections that tests can break.
+
+As faithful as the session layer needs: messages of one broker arrive in order, each subscriber's
+in its own task; a broken connection loses what was under way and publishes the will.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,125 +14,154 @@ from edgekube.transport.base import Delivery, Disconnected, LinkState, Message
 from edgekube.transport.options import TransportOptions
 from edgekube.transport.topics import matches
 
+RETRY = 0.05
+"""Seconds between two tries to connect."""
+
 
 @dataclass(slots=True)
 class MemoryBroker:
-    """Delivers each message to every connected client whose filter matches; keeps retained ones."""
+    """Connects the transports opened with it. `taps` see every message published."""
 
-    clients: "list[MemoryTransport]" = field(default_factory=list)
-    retained: dict[str, Message] = field(default_factory=dict)
-    up: bool = True
-    published: int = 0
-    """Messages taken so far, for tests that count work."""
-
-    def route(self, message: Message) -> None:
-        """Hand a message to all who want it."""
-        self.published += 1
-        if message.retain:
-            if message.payload:
-                self.retained[message.topic] = message
-            else:
-                self.retained.pop(message.topic, None)
-        for client in tuple(self.clients):
-            client.deliver(Message(message.topic, message.payload))
+    online: bool = True
+    taps: list[Callable[[str, Message], None]] = field(default_factory=list)
+    """Called with the sender's client id."""
+    _clients: dict[str, "MemoryTransport"] = field(default_factory=dict)
+    _retained: dict[str, Message] = field(default_factory=dict)
 
     def stop(self) -> None:
-        """Die: every client loses its connection; no last will is published."""
-        self.up = False
-        for client in tuple(self.clients):
-            client.lose(with_will=False)
+        """Go away as a killed broker does: nobody's will is published, retained messages are lost."""
+        self.online = False
+        self._retained.clear()
+        for client in tuple(self._clients.values()):
+            client.lose()
+        self._clients.clear()
 
     def start(self) -> None:
-        """Come back, knowing nothing."""
-        self.up = True
-        self.retained.clear()
+        """Come back."""
+        self.online = True
+
+    def disconnect(self, client_id: str) -> None:
+        """Break one client's connection; its will is published."""
+        client = self._clients.pop(client_id, None)
+        if client is not None:
+            client.lose()
+            self._say_will(client)
+
+    def connected(self, client_id: str) -> bool:
+        """Tell whether that client has a connection."""
+        return client_id in self._clients
+
+    def attach(self, client: "MemoryTransport") -> bool:
+        """Connect `client`; a namesake loses its connection (MQTT 5.0, 3.1.4-3)."""
+        if not self.online:
+            return False
+        self.disconnect(client.client_id)
+        self._clients[client.client_id] = client
+        return True
+
+    def detach(self, client: "MemoryTransport") -> None:
+        """Disconnect `client`, if it is connected."""
+        if self._clients.get(client.client_id) is client:
+            del self._clients[client.client_id]
+            self._say_will(client)
+
+    def route(self, sender: str, message: Message) -> None:
+        """Hand `message` to every subscriber."""
+        for tap in self.taps:
+            tap(sender, message)
+        if message.retain:
+            self._retained[message.topic] = message
+        for client in tuple(self._clients.values()):
+            client.deliver(message)
+
+    def retained(self, topic_filter: str) -> tuple[Message, ...]:
+        """Return the retained messages a new subscription gets."""
+        return tuple(m for topic, m in self._retained.items() if matches(topic_filter, topic) and m.payload)
+
+    def _say_will(self, client: "MemoryTransport") -> None:
+        if client.will is not None:
+            self.route(client.client_id, client.will)
 
 
 class MemoryTransport:
-    """One client of a MemoryBroker."""
+    """A Transport over a MemoryBroker."""
 
-    def __init__(self, broker: MemoryBroker, options: TransportOptions) -> None:
+    def __init__(self, broker: MemoryBroker, *, client_id: str, will: Message | None = None) -> None:
+        self.client_id, self.will = client_id, will
         self._broker = broker
-        self._options = options
-        self._subscriptions: list[tuple[str, Callable[[Message], None]]] = []
+        self._filters: list[tuple[str, Callable[[Message], None]]] = []
         self._watchers: list[Callable[[LinkState], None]] = []
+        self._inbox: deque[Message] = deque()
+        self._wake = asyncio.Event()
         self._lost = asyncio.Event()
-        self._allowed = asyncio.Event()
-        self._allowed.set()
-        self._connected = False
+        self._lost.set()
 
     async def run(self) -> None:
-        """Stay connected until cancelled; a clean end sends no last will."""
-        try:
-            while True:
-                await self._allowed.wait()
-                if not self._broker.up:
-                    await asyncio.sleep(0.01)
-                    continue
-                self._connect()
-                await self._lost.wait()
-        finally:
-            self.lose(with_will=False)
-
-    def _connect(self) -> None:
-        self._lost.clear()
-        self._connected = True
-        self._broker.clients.append(self)
-        for topic_filter, handler in self._subscriptions:
-            for message in tuple(self._broker.retained.values()):
-                if matches(topic_filter, message.topic):
-                    handler(message)
-        self._tell(LinkState.UP)
+        """Connect, reconnect, deliver; until cancelled."""
+        while True:
+            if not self._broker.attach(self):
+                await asyncio.sleep(RETRY)
+                continue
+            self._lost.clear()
+            self._inbox.clear()
+            try:
+                for topic_filter, _ in self._filters:
+                    self._inbox.extend(self._broker.retained(topic_filter))
+                self._tell(LinkState.UP)
+                await self._deliver()
+            finally:
+                self._broker.detach(self)
+                self._lost.set()
+                self._tell(LinkState.DOWN)
 
     async def publish(self, message: Message, *, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> None:
         """Send; raises Disconnected."""
-        del delivery  # memory loses nothing
-        await asyncio.sleep(0)
-        if not self._connected:
-            raise Disconnected("not connected to the memory broker")
-        self._broker.route(message)
+        if self._lost.is_set():
+            raise Disconnected(self.client_id)
+        self._broker.route(self.client_id, message)
+        if delivery is Delivery.AT_LEAST_ONCE:
+            await asyncio.sleep(0)
+            if self._lost.is_set():
+                raise Disconnected(self.client_id)
 
     def subscribe(self, topic_filter: str, handler: Callable[[Message], None]) -> None:
         """Call `handler` for matching messages."""
-        self._subscriptions.append((topic_filter, handler))
-
-    def on_state(self, handler: Callable[[LinkState], None]) -> None:
-        """Call `handler` when the connection comes or goes."""
-        self._watchers.append(handler)
-        if self._connected:
-            handler(LinkState.UP)
-
-    def deliver(self, message: Message) -> None:
-        """Take a message from the broker."""
-        for topic_filter, handler in self._subscriptions:
-            if matches(topic_filter, message.topic):
+        self._filters.append((topic_filter, handler))
+        if not self._lost.is_set():
+            for message in self._broker.retained(topic_filter):
                 handler(message)
 
-    def lose(self, *, with_will: bool) -> None:
-        """Lose the connection; the broker publishes the last will if it notices a client vanish."""
-        if not self._connected:
-            return
-        self._connected = False
-        self._broker.clients.remove(self)
+    def on_state(self, handler: Callable[[LinkState], None]) -> None:
+        """Call `handler` when the connection comes up or is lost."""
+        self._watchers.append(handler)
+
+    def lose(self) -> None:
+        """For the broker: the connection broke."""
         self._lost.set()
-        self._tell(LinkState.DOWN)
-        if with_will and self._options.will is not None:
-            self._broker.route(self._options.will)
+        self._wake.set()
 
-    def cut(self) -> None:
-        """Partition this client from the broker until `heal`."""
-        self._allowed.clear()
-        self.lose(with_will=True)
+    def deliver(self, message: Message) -> None:
+        """For the broker: a message, if a filter wants it."""
+        if not self._lost.is_set() and any(matches(wanted, message.topic) for wanted, _ in self._filters):
+            self._inbox.append(message)
+            self._wake.set()
 
-    def heal(self) -> None:
-        """End the partition."""
-        self._allowed.set()
+    async def _deliver(self) -> None:
+        while not self._lost.is_set():
+            while self._inbox and not self._lost.is_set():
+                message = self._inbox.popleft()
+                for topic_filter, handler in self._filters:
+                    if matches(topic_filter, message.topic):
+                        handler(message)
+            self._wake.clear()
+            if not self._lost.is_set():
+                await self._wake.wait()
 
     def _tell(self, state: LinkState) -> None:
-        for watcher in self._watchers:
-            watcher(state)
+        for handler in self._watchers:
+            handler(state)
 
 
-def open_transport(options: TransportOptions, broker: MemoryBroker | None = None) -> MemoryTransport:
-    """Return a client of `broker` (a broker of its own if None)."""
-    return MemoryTransport(broker or MemoryBroker(), options)
+def open_transport(options: TransportOptions, *, broker: MemoryBroker) -> MemoryTransport:
+    """Return a transport over `broker`; the URLs only matter to other adapters."""
+    return MemoryTransport(broker, client_id=options.client_id, will=options.will)

@@ -1,99 +1,159 @@
 """
-Numbered sequences of messages: what makes at-least-once delivery safe.
+Numbered sequences over messages that may be lost, repeated or overtaken.
 
-A sender counts its messages to one audience under an epoch (one run of the sender). A receiver
-takes each number once; a hole or a new epoch means something was missed, and the receiver asks for
-the difference to what it has. Nothing else is needed, because every body is a state, not a step.
+A sender numbers what it says on one topic from 1, under an epoch that names its run. A receiver
+decides per message; it keeps no copies: what is missing is made good by a resync, whose digest is
+compared with what is there. Pure: no clock, no I/O.
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
 
+from edgekube.transport.base import TransportError
 from edgekube.transport.wire import VERSION, Envelope, Kind
 
-COMPRESS = 1024
-"""Bodies over this many bytes are compressed."""
-LARGEST = 32 << 20
-"""Bytes a body may have after decompression; more is an attack or a bug."""
+B = TypeVar("B")
+
+COMPRESS_FROM = 1024
+"""Bytes of a body above which it is compressed."""
+LARGEST = 16 << 20
+"""Bytes a body may have after decompression; a bomb is malformed."""
+EPOCHS = 8
+"""Former epochs remembered, so that a message left over from one is not taken for a new one."""
+
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+
+
+class Malformed(TransportError):
+    """The payload is no envelope, or its body is not what its kind says."""
 
 
 class Verdict(Enum):
     """What a receiver makes of a message."""
 
-    NEXT = "next"
-    """In order: take it."""
-    GAP = "gap"
-    """Take it, and ask for a resync: something before it is missing."""
+    ACCEPT = "accept"
     DUPLICATE = "duplicate"
-    """Seen before, or older than what was seen: drop it."""
-    BAD = "bad"
-    """Not understood: drop it."""
+    """Seen, overtaken, or left over from an earlier epoch: drop it."""
+    GAP = "gap"
+    """Use it, and ask for a resync: something before it is missing."""
+    NEW_EPOCH = "new epoch"
+    """Use it, and ask for a resync: the sender started anew."""
 
 
 @dataclass(slots=True)
-class Outbox:
-    """The sending end of one sequence."""
+class Sender:
+    """Numbers and encodes one sequence."""
 
     epoch: str
     seq: int = 0
 
-    def seal(self, kind: Kind, body: msgspec.Struct) -> bytes:
-        """Return the next message as bytes."""
+    def encode(self, kind: Kind, body: object = None) -> bytes:
+        """Return the next message of the sequence."""
         self.seq += 1
         return encode(self.epoch, self.seq, kind, body)
 
 
-def encode(epoch: str, seq: int, kind: Kind, body: msgspec.Struct) -> bytes:
-    """Return a message; a negative kind says that its body is compressed."""
-    data = msgspec.msgpack.encode(body)
-    number = int(kind)
-    if len(data) > COMPRESS:
-        data, number = zlib.compress(data, 1), -number
-    return msgspec.msgpack.encode(Envelope(VERSION, epoch, seq, number, data))
-
-
 @dataclass(slots=True)
-class Inbox:
-    """The receiving end of one sequence; counts what it drops."""
+class Receiver:
+    """Follows one sequence."""
 
     epoch: str = ""
     seq: int = 0
-    dropped: dict[Verdict, int] = field(default_factory=dict)
+    skipped: int = 0
+    """Messages that were dropped as duplicates."""
+    _former: list[str] = field(default_factory=list)
 
-    def open(self, payload: bytes) -> tuple[Verdict, Envelope | None]:
-        """Judge a message; the envelope is None when the message is to be dropped."""
-        envelope = decode(payload)
-        verdict = self._judge(envelope)
-        if verdict in {Verdict.DUPLICATE, Verdict.BAD}:
-            self.dropped[verdict] = self.dropped.get(verdict, 0) + 1
-            return verdict, None
-        assert envelope is not None
-        self.epoch, self.seq = envelope.epoch, envelope.seq
-        return verdict, envelope
-
-    def _judge(self, envelope: Envelope | None) -> Verdict:
-        if envelope is None:
-            return Verdict.BAD
+    def decide(self, envelope: Envelope) -> Verdict:
+        """Return what to do with a message, and remember it."""
         if envelope.epoch != self.epoch:
-            return Verdict.NEXT if envelope.seq == 1 and not self.epoch else Verdict.GAP
+            if envelope.epoch in self._former:
+                self.skipped += 1
+                return Verdict.DUPLICATE
+            if self.epoch:
+                self._former = [*self._former, self.epoch][-EPOCHS:]
+            self.epoch, self.seq = envelope.epoch, envelope.seq
+            return Verdict.NEW_EPOCH
         if envelope.seq <= self.seq:
+            self.skipped += 1
             return Verdict.DUPLICATE
-        return Verdict.NEXT if envelope.seq == self.seq + 1 else Verdict.GAP
+        verdict = Verdict.ACCEPT if envelope.seq == self.seq + 1 else Verdict.GAP
+        self.seq = envelope.seq
+        return verdict
 
 
-def decode(payload: bytes) -> Envelope | None:
-    """Return the envelope with its body decompressed, None when the bytes make no sense."""
+def encode(epoch: str, seq: int, kind: Kind, body: object = None) -> bytes:
+    """Return one message; `body` is a wire Struct, or None for an empty one."""
+    raw = b"" if body is None else msgspec.msgpack.encode(body)
+    number = int(kind)
+    if len(raw) > COMPRESS_FROM:
+        raw, number = zlib.compress(raw, 6), -number
+    return msgspec.msgpack.encode(Envelope(VERSION, epoch, seq, number, raw))
+
+
+def decode(payload: bytes) -> Envelope:
+    """Return the envelope, its body decompressed and its kind positive; raises Malformed."""
     try:
-        envelope = msgspec.msgpack.decode(payload, type=Envelope)
-        if envelope.kind >= 0:
-            return envelope
-        expander = zlib.decompressobj()
-        body = expander.decompress(envelope.body, LARGEST)
-    except (msgspec.DecodeError, msgspec.ValidationError, zlib.error):
-        return None
-    if expander.unconsumed_tail or not expander.eof:
-        return None
+        envelope = _envelopes.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"no envelope: {error}") from error
+    if envelope.version != VERSION:
+        raise Malformed(f"version {envelope.version}, not {VERSION}")
+    if envelope.kind >= 0:
+        return envelope
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(envelope.body, LARGEST)
+    except zlib.error as error:
+        raise Malformed(f"bad compression: {error}") from error
+    if not inflater.eof:
+        raise Malformed(f"compressed body is cut off, or over {LARGEST} bytes")
     return Envelope(envelope.version, envelope.epoch, envelope.seq, -envelope.kind, body)
+
+
+def body_of(envelope: Envelope, shape: type[B]) -> B:
+    """Return the decoded body; raises Malformed."""
+    try:
+        return msgspec.msgpack.decode(envelope.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"kind {envelope.kind}: {error}") from error
+
+
+@dataclass(slots=True)
+class Switch:
+    """Kind → handler; malformed bodies and unknown kinds are counted, never raised."""
+
+    malformed: int = 0
+    unknown: int = 0
+    _rows: dict[int, Callable[[Envelope], None]] = field(default_factory=dict)
+
+    def on(self, kind: Kind, shape: type[B], handler: Callable[[Envelope, B], None]) -> None:
+        """Call `handler(envelope, body)` for messages of `kind`."""
+
+        def serve(envelope: Envelope) -> None:
+            handler(envelope, body_of(envelope, shape))
+
+        self._rows[int(kind)] = serve
+
+    def open(self, payload: bytes) -> Envelope | None:
+        """Return the envelope of a payload, None when it is malformed."""
+        try:
+            return decode(payload)
+        except Malformed:
+            self.malformed += 1
+            return None
+
+    def serve(self, envelope: Envelope) -> None:
+        """Call the handler of the envelope's kind."""
+        row = self._rows.get(envelope.kind)
+        if row is None:
+            self.unknown += 1
+            return
+        try:
+            row(envelope)
+        except Malformed:
+            self.malformed += 1

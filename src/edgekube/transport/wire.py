@@ -37,6 +37,8 @@ class Kind(IntEnum):
     REQUEST = 12
     """node → hub: a question (e.g. a ServiceAccount token), answered by REPLY."""
     REPLY = 13
+    DONE = 14
+    """hub → node: these messages of yours are written; do not repeat them."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -57,7 +59,7 @@ class ObjectDelta(msgspec.Struct, array_like=True, frozen=True):
     namespace: str
     name: str
     version: str
-    """metadata.resourceVersion."""
+    """Names this content: equal versions of a key mean equal content. Opaque to the node."""
     raw: bytes
 
 
@@ -68,13 +70,13 @@ class Objects(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True):
-    """Body of SNAPSHOT_END: everything the node should have, `{path/namespace/name: resourceVersion}`."""
+    """Body of SNAPSHOT_END: everything the node should have, `{path/namespace/name: version}`."""
 
     digest: dict[str, str]
 
 
 class Resync(msgspec.Struct, array_like=True, frozen=True):
-    """Body of RESYNC: everything the node has, `{path/namespace/name: resourceVersion}`."""
+    """Body of RESYNC: everything the node has, `{path/namespace/name: version}`."""
 
     digest: dict[str, str]
 
@@ -122,3 +124,56 @@ class StatsReport(msgspec.Struct, array_like=True, frozen=True):
     """Body of STATS: the kubelet's summary API shape as JSON."""
 
     summary: bytes
+
+
+class Ack(msgspec.Struct, array_like=True, frozen=True):
+    """Body of ACK: the last sequence numbers on disk, of the node's own topic and of the broadcast."""
+
+    epoch: str
+    own: int
+    broadcast: int
+
+
+class Done(msgspec.Struct, array_like=True, frozen=True):
+    """Body of DONE: sequence numbers of the node's epoch."""
+
+    epoch: str
+    seqs: tuple[int, ...]
+
+
+class Request(msgspec.Struct, array_like=True, frozen=True):
+    """Body of REQUEST: `subject` says what `body` is; `id` is the node's own, unique in its epoch."""
+
+    id: int
+    subject: str
+    body: bytes
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True):
+    """Body of REPLY: `error` is for people, "" when `body` is the answer."""
+
+    id: int
+    error: str
+    body: bytes
+
+
+TOKEN = "token"  # noqa: S105 - the subject of a request
+"""Subject of a REQUEST with a TokenRequest; answered with a Token."""
+
+
+class TokenRequest(msgspec.Struct, array_like=True, frozen=True):
+    """Ask for a token of ServiceAccount `namespace/name` bound to a pod of this node; `seconds` to live."""
+
+    namespace: str
+    name: str
+    audience: str
+    seconds: int
+    pod: str
+    uid: str
+
+
+class Token(msgspec.Struct, array_like=True, frozen=True):
+    """A token and when it ends (RFC 3339)."""
+
+    token: str
+    expires: str

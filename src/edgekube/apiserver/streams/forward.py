@@ -149,14 +149,7 @@ async def by_channels(socket: web.WebSocketResponse, ports: list[int], connect: 
                 for channel in (2 * index, 2 * index + 1):
                     await socket.send_bytes(bytes((channel,)) + struct.pack("<H", port))
                 group.create_task(_channel(socket, index, queues[index], await connect(port)), name="forward")
-            async for message in socket:
-                if (
-                    message.type is WSMsgType.BINARY
-                    and len(message.data) > 1
-                    and message.data[0] // 2 < len(ports)
-                ):
-                    await queues[message.data[0] // 2].put(message.data[1:])
-            raise _ClientGone
+            await _dispatch(socket, queues)
     except* (_ClientGone, ConnectionResetError, EdgekubeError):
         pass
     await socket.close()

@@ -1,0 +1,53 @@
+"""Kubernetes' defaulting: what an object says when it says nothing.
+
+Sources: the SetDefaults functions of pkg/apis/{core,apps,discovery}/v1 and the field
+descriptions of the API reference. Defaulting twice changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from edgekube.api.defaults import (
+    config,
+    deployment,
+    endpoints,
+    namespace,
+    node,
+    pod,
+    replicaset,
+    service,
+    volumes,
+)
+from edgekube.api.resource import AnyResource
+
+_BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
+    ("", "Pod"): pod.pod,
+    ("", "Service"): service.service,
+    ("", "Secret"): config.secret,
+    ("", "Namespace"): namespace.namespace,
+    ("", "Node"): node.node,
+    ("", "Endpoints"): endpoints.endpoints,
+    ("", "PersistentVolume"): volumes.persistent_volume,
+    ("", "PersistentVolumeClaim"): volumes.persistent_volume_claim,
+    ("apps", "Deployment"): deployment.deployment,
+    ("apps", "ReplicaSet"): replicaset.replica_set,
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
+}
+_CARRY_OVER: dict[tuple[str, str], Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    ("", "Service"): service.carry_over,
+    ("", "Namespace"): namespace.carry_over,
+}
+
+
+def apply(resource: AnyResource, tree: dict[str, Any]) -> None:
+    """Fill the defaults of a normalised object, in place; kinds without defaults stay as they are."""
+    default = _BY_KIND.get((resource.group, resource.kind))
+    if default:
+        default(tree)
+
+
+def carry_over(resource: AnyResource, tree: dict[str, Any], old: dict[str, Any]) -> None:
+    """Before `apply` on a plain update: keep, in place, what the server once gave and the client left out."""
+    keep = _CARRY_OVER.get((resource.group, resource.kind))
+    if keep:
+        keep(tree, old)

@@ -1,0 +1,60 @@
+"""Services."""
+
+from edgekube.api.defaults.fill import Tree, fill, fill_empty, items
+
+STICKY_SECONDS = 10800
+
+
+def service(tree: Tree) -> None:
+    """Fill a Service; giving it a cluster IP and node ports is up to whoever owns the ranges."""
+    spec = tree.setdefault("spec", {})
+    fill_empty(spec, {"sessionAffinity": "None", "type": "ClusterIP"})
+    if spec["sessionAffinity"] == "ClientIP":
+        client_ip = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
+        fill(client_ip, {"timeoutSeconds": STICKY_SECONDS})
+    else:
+        spec.pop("sessionAffinityConfig", None)
+    for port in items(spec, "ports"):
+        fill_empty(port, {"protocol": "TCP"})
+        fill_empty(port, {"targetPort": port.get("port", 0)})
+    _traffic(spec)
+    if spec["type"] != "ExternalName":
+        _families(spec)
+    tree.setdefault("status", {}).setdefault("loadBalancer", {})
+
+
+def _traffic(spec: Tree) -> None:
+    kind = spec["type"]
+    if kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.get("externalIPs")):
+        fill_empty(spec, {"externalTrafficPolicy": "Cluster"})
+    if kind in ("ClusterIP", "NodePort", "LoadBalancer"):
+        fill_empty(spec, {"internalTrafficPolicy": "Cluster"})
+    if kind == "LoadBalancer":
+        fill(spec, {"allocateLoadBalancerNodePorts": True})
+
+
+def _families(spec: Tree) -> None:
+    address = spec.get("clusterIP", "")
+    if address and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [address]
+    fill(spec, {"ipFamilyPolicy": "SingleStack"})
+    if not spec.get("ipFamilies"):
+        spec["ipFamilies"] = ["IPv6" if ":" in address else "IPv4"]
+
+
+def carry_over(tree: Tree, old: Tree) -> None:
+    """Keep the address and node ports a Service has been given, where an update leaves them out."""
+    spec, before = tree.setdefault("spec", {}), old.get("spec", {})
+    if spec.get("type") == "ExternalName":
+        return
+    if not spec.get("clusterIP") and not spec.get("clusterIPs"):
+        fill(spec, {name: before[name] for name in ("clusterIP", "clusterIPs") if before.get(name)})
+        fill(spec, {name: before[name] for name in ("ipFamilies", "ipFamilyPolicy") if before.get(name)})
+    if spec.get("type") in ("NodePort", "LoadBalancer"):
+        given = {
+            (port.get("protocol"), port.get("port")): port.get("nodePort") for port in items(before, "ports")
+        }
+        for port in items(spec, "ports"):
+            known = given.get((port.get("protocol", "TCP"), port.get("port")))
+            if known:
+                fill_empty(port, {"nodePort": known})

@@ -1,0 +1,71 @@
+"""Authentication: the chain that turns credentials into a user."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from edgekube.api.errors import Forbidden, Unauthorized
+from edgekube.apiserver.identity import ANONYMOUS, AUTHENTICATED, MASTERS, User, authenticated
+
+BEARER = "bearer "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a connection and a request bring: `certificate` is what ssl's getpeercert returns."""
+
+    token: str = ""
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Authenticator(Protocol):
+    """One way to know somebody."""
+
+    async def authenticate(self, credentials: Credentials) -> User | None:
+        """Return the user; None when these credentials are not this authenticator's to judge."""
+        ...
+
+
+def credentials_of(headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Credentials:
+    """Collect a request's credentials (header names in lower case)."""
+    header = headers.get("authorization", "")
+    token = header[len(BEARER) :].strip() if header[: len(BEARER)].lower() == BEARER else ""
+    return Credentials(token=token, certificate=certificate or {})
+
+
+class Authentication:
+    """The authenticators in order; the first that knows the caller wins."""
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    async def user_of(self, credentials: Credentials) -> User:
+        """Return who it is; nobody without credentials is anonymous. Raises Unauthorized."""
+        for authenticator in self._authenticators:
+            user = await authenticator.authenticate(credentials)
+            if user is not None:
+                return authenticated(user)
+        if credentials.token:
+            raise Unauthorized("Unauthorized")
+        return ANONYMOUS
+
+
+def impersonated(user: User, headers: Mapping[str, str]) -> User:
+    """Return whom the caller wants to be (Kubernetes docs, "User impersonation"); raises Forbidden."""
+    name = headers.get("impersonate-user", "")
+    if not name:
+        return user
+    if MASTERS not in user.groups:
+        raise Forbidden(
+            f'users "{name}" is forbidden: User "{user.name}" cannot impersonate resource "users" '
+            'in API group "" at the cluster scope',
+            kind="users",
+            name=name,
+        )
+    groups = tuple(part for part in headers.get("impersonate-group", "").split("\n") if part)
+    extra = {
+        header.removeprefix("impersonate-extra-"): tuple(value.split("\n"))
+        for header, value in headers.items()
+        if header.startswith("impersonate-extra-")
+    }
+    return User(name, (*groups, AUTHENTICATED), headers.get("impersonate-uid", ""), extra)

@@ -1,0 +1,83 @@
+"""What a new cluster starts with: its namespaces, and the API's own Service."""
+
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TypeVar
+
+from edgekube.api.errors import AlreadyExists, NotFound
+from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
+from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
+from edgekube.api.resource import Key, Object, Resource
+from edgekube.api.types import core_v1, discovery_v1, meta_v1
+from edgekube.client.typed import Client
+
+T = TypeVar("T", bound=Object)
+
+NAMESPACE_NAMES = ("default", "kube-system", "kube-public", "kube-node-lease")
+KUBERNETES = Key("default", "kubernetes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapConfig:
+    """Where the API server answers, as pods reach it."""
+
+    address: str
+    port: int = 6443
+    service_cidr: str = "10.43.0.0/16"
+
+
+async def bootstrap(client: Client, config: BootstrapConfig) -> None:
+    """Make what is missing; harmless when repeated."""
+    for name in NAMESPACE_NAMES:
+        await _ensure(client, NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
+    await _ensure(client, SERVICES, _service(config))
+    await _replace(client, ENDPOINTS, _endpoints(config))
+    await _replace(client, ENDPOINT_SLICES, _slice(config))
+
+
+async def _ensure(client: Client, resource: Resource[T], obj: T) -> None:
+    try:
+        await client.create(resource, obj)
+    except AlreadyExists:
+        return
+
+
+async def _replace(client: Client, resource: Resource[T], obj: T) -> None:
+    try:
+        await client.update(resource, obj)
+    except NotFound:
+        await client.create(resource, obj)
+
+
+def _meta(labels: dict[str, str]) -> meta_v1.ObjectMeta:
+    return meta_v1.ObjectMeta(namespace=KUBERNETES.namespace, name=KUBERNETES.name, labels=labels)
+
+
+def _service(config: BootstrapConfig) -> core_v1.Service:
+    """The `kubernetes` Service has the first address of the range."""
+    address = str(ip_network(config.service_cidr)[1])
+    port = core_v1.ServicePort(name="https", port=443, protocol="TCP", target_port=config.port)
+    return core_v1.Service(
+        metadata=_meta({"component": "apiserver", "provider": "kubernetes"}),
+        spec=core_v1.ServiceSpec(cluster_ip=address, cluster_ips=(address,), ports=(port,), type="ClusterIP"),
+    )
+
+
+def _endpoints(config: BootstrapConfig) -> core_v1.Endpoints:
+    subset = core_v1.EndpointSubset(
+        addresses=(core_v1.EndpointAddress(ip=config.address),),
+        ports=(core_v1.EndpointPort(name="https", port=config.port, protocol="TCP"),),
+    )
+    return core_v1.Endpoints(
+        metadata=_meta({"endpointslice.kubernetes.io/skip-mirror": "true"}), subsets=(subset,)
+    )
+
+
+def _slice(config: BootstrapConfig) -> discovery_v1.EndpointSlice:
+    ready = discovery_v1.EndpointConditions(ready=True)
+    return discovery_v1.EndpointSlice(
+        metadata=_meta({"kubernetes.io/service-name": KUBERNETES.name}),
+        address_type="IPv6" if ":" in config.address else "IPv4",
+        endpoints=(discovery_v1.Endpoint(addresses=(config.address,), conditions=ready),),
+        ports=(discovery_v1.EndpointPort(name="https", port=config.port, protocol="TCP"),),
+    )

@@ -1,0 +1,172 @@
+"""
+Bodies to trees and trees to bytes.
+
+Requests come as JSON, YAML or Kubernetes protobuf; what is stored and sent is JSON whose first
+members are kind, apiVersion and metadata, so that the resource version can be put in without
+decoding (it is known only after the write).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from edgekube.api.errors import BadRequest, UnsupportedMediaType
+from edgekube.api.resource import AnyResource
+from edgekube.api.schema import Normalised, Schemas
+from edgekube.apiserver.request import Tree
+
+VALIDATIONS = ("", "Ignore", "Warn", "Strict")
+ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+
+
+def from_json(body: bytes) -> Any:
+    """Decode JSON; raises BadRequest."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"error decoding: json parse error: {error}") from error
+
+
+def from_yaml(body: bytes) -> Any:
+    """Decode one YAML document, with JSON's types only; raises BadRequest."""
+    import yaml  # noqa: PLC0415 - few clients send it
+
+    try:
+        return yaml.load(body, Loader=_yaml_loader())  # noqa: S506 - a subclass of the safe loader
+    except yaml.YAMLError as error:
+        raise BadRequest(f"error decoding: yaml: {error}") from error
+
+
+@cache
+def _yaml_loader() -> type[Any]:
+    """Return the safe loader without timestamps, which JSON does not have."""
+    import yaml  # noqa: PLC0415
+
+    base: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+        for first, rules in base.yaml_implicit_resolvers.items()
+    }
+    return type("JsonLoader", (base,), {"yaml_implicit_resolvers": resolvers})
+
+
+def from_protobuf(body: bytes) -> Any:
+    """Decode an envelope that starts with `k8s` and a zero byte; raises BadRequest."""
+    from edgekube.api import protobuf  # noqa: PLC0415 - its tables are only needed for a few commands
+
+    return protobuf.decode(body, table=_field_table())
+
+
+@cache
+def _field_table() -> Any:
+    from edgekube.api.protobuf import FieldTable  # noqa: PLC0415
+
+    return FieldTable.load()
+
+
+DECODERS: Mapping[str, Callable[[bytes], Any]] = {
+    "": from_json,
+    "application/json": from_json,
+    "application/yaml": from_yaml,
+    "application/vnd.kubernetes.protobuf": from_protobuf,
+}
+
+
+def decode(body: bytes, content_type: str) -> Tree:
+    """Return the object in `body`; raises BadRequest or UnsupportedMediaType."""
+    decoder = DECODERS.get(content_type.partition(";")[0].strip().lower())
+    if decoder is None:
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
+        )
+    tree = decoder(body)
+    if not isinstance(tree, dict):
+        raise BadRequest("couldn't get version/kind; json parse error: the body is not an object")
+    return tree
+
+
+def yaml_of(body: bytes) -> bytes:
+    """Return JSON as YAML."""
+    import yaml  # noqa: PLC0415
+
+    text: str = yaml.safe_dump(msgspec.json.decode(body), sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+class Codec:
+    """Checks trees against a kind's schema."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self.schemas = schemas
+        self._definitions: dict[tuple[str, str], str | None] = {}
+
+    def definition(self, api_version: str, kind: str) -> str | None:
+        """Return the schema's name for a kind."""
+        wanted = (api_version, kind)
+        if wanted not in self._definitions:
+            self._definitions[wanted] = self.schemas.definition_of(api_version, kind)
+        return self._definitions[wanted]
+
+    def normalise(self, tree: Tree, row: AnyResource, validation: str, warnings: list[str]) -> Normalised:
+        """
+        Return the tree as the schema sees it; `tree` must be of the row's kind (absent: assumed).
+
+        `validation` is the request's fieldValidation. Raises BadRequest.
+        """
+        check_kind(tree, row.api_version, row.kind)
+        return self.check(tree, row.api_version, row.kind, validation, warnings)
+
+    def check(
+        self, tree: Tree, api_version: str, kind: str, validation: str, warnings: list[str]
+    ) -> Normalised:
+        """Do the same for any kind of the schemas, e.g. that of a subresource."""
+        if validation not in VALIDATIONS:
+            raise BadRequest(f'invalid fieldValidation "{validation}": must be one of Ignore, Warn, Strict')
+        name = self.definition(api_version, kind)
+        if name is None:
+            return Normalised(tree)
+        found = self.schemas.normalise(name, tree)
+        if found.malformed:
+            raise BadRequest(_cannot(api_version, kind, found.malformed[0].message))
+        unknown = [f'unknown field "{path}"' for path in found.unknown]
+        if unknown and validation == "Strict":
+            raise BadRequest(_cannot(api_version, kind, f"strict decoding error: {', '.join(unknown)}"))
+        if validation != "Ignore":
+            warnings.extend(unknown)
+        return found
+
+
+def check_kind(tree: Tree, api_version: str, kind: str) -> None:
+    """Fill in kind and apiVersion where absent; raises BadRequest where they are others."""
+    sent = tree.setdefault("apiVersion", api_version), tree.setdefault("kind", kind)
+    if sent[0] != api_version:
+        raise BadRequest(
+            f"the API version in the data ({sent[0]}) does not match the expected API version ({api_version})"
+        )
+    if sent[1] != kind:
+        raise BadRequest(_cannot(api_version, str(sent[1]), f"this resource holds {kind}", into=kind))
+
+
+def _cannot(api_version: str, kind: str, why: str, *, into: str = "") -> str:
+    version = api_version.rpartition("/")[2]
+    return f'{kind} in version "{version}" cannot be handled as a {into or kind}: {why}'
+
+
+def encode(tree: Tree) -> bytes:
+    """Return the stored form: JSON without resourceVersion, identity first."""
+    metadata = tree["metadata"]
+    if "resourceVersion" in metadata:
+        metadata = {name: value for name, value in metadata.items() if name != "resourceVersion"}
+    ordered = {"kind": tree["kind"], "apiVersion": tree["apiVersion"], "metadata": metadata}
+    ordered.update((name, value) for name, value in tree.items() if name not in ordered)
+    return msgspec.json.encode(ordered)
+
+
+def join_list(row: AnyResource, items: Sequence[bytes], metadata: Tree) -> bytes:
+    """Return a `…List` made of encoded objects."""
+    head = msgspec.json.encode(
+        {"kind": f"{row.kind}List", "apiVersion": row.api_version, "metadata": metadata}
+    )
+    return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))

@@ -1,0 +1,87 @@
+"""One request on its way to a verb or subresource, and the parts of the server that serve it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edgekube.api.errors import BadRequest
+from edgekube.api.scheme import Scheme
+from edgekube.apiserver.authn.accounts import ServiceAccountTokens
+from edgekube.apiserver.authn.base import Authentication
+from edgekube.apiserver.authz import Authorization
+from edgekube.apiserver.codec import Codec, decode
+from edgekube.apiserver.negotiate import Media
+from edgekube.apiserver.reading import Reading
+from edgekube.apiserver.registry.registry import Action, Outcome, Registry
+from edgekube.apiserver.request import Request, Response, Tree
+from edgekube.apiserver.route import Target
+
+DRY_RUN = ("", "All")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything a verb may need."""
+
+    scheme: Scheme
+    codec: Codec
+    registry: Registry
+    reading: Reading
+    authentication: Authentication
+    authorization: Authorization
+    tokens: ServiceAccountTokens | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request whose target and verb are known and allowed."""
+
+    parts: Parts
+    request: Request
+    verb: str
+    target: Target
+    media: Media
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query parameters."""
+        return self.request.query
+
+    def tree(self) -> Tree:
+        """Decode the body; raises BadRequest or UnsupportedMediaType."""
+        return decode(self.request.body, self.request.headers.get("content-type", ""))
+
+    def action(self) -> Action:
+        """Return the write that is asked for."""
+        dry_run = self.query.get("dryRun", "")
+        if dry_run not in DRY_RUN:
+            raise BadRequest(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
+        return Action(
+            target=self.target,
+            user=self.request.user,
+            dry_run=bool(dry_run),
+            validation=self.query.get("fieldValidation", ""),
+            warnings=self.warnings,
+        )
+
+
+Serve = Callable[[Exchange], Awaitable[Response]]
+
+
+def answer(outcome: Outcome) -> Response:
+    """Return the object a write left."""
+    return Response(code=201 if outcome.created else 200, body=outcome.body)
+
+
+def success(exchange: Exchange, *, code: int = 200, uid: str = "") -> Response:
+    """Return a `Status` that says Success."""
+    target = exchange.target
+    details = {"name": target.name, "group": target.row.group, "kind": target.row.plural, "uid": uid}
+    status: Tree = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    if code == 200:
+        status["details"] = {name: value for name, value in details.items() if value}
+    else:
+        status["code"] = code
+    return Response(code=code, body=msgspec.json.encode(status))

@@ -1,0 +1,147 @@
+"""The handler: from a request of a known user to an answer, the same for HTTP and in-process callers."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edgekube.api.errors import InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, StatusError
+from edgekube.apiserver import virtual
+from edgekube.apiserver.authz import Access
+from edgekube.apiserver.codec import yaml_of
+from edgekube.apiserver.exchange import Exchange, Parts, Serve
+from edgekube.apiserver.metrics import Metrics
+from edgekube.apiserver.negotiate import YAML, choose
+from edgekube.apiserver.present import Presenter
+from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.route import Address, Target, not_served, resolve, split, verb_of
+from edgekube.apiserver.subresources import subresource_of
+from edgekube.apiserver.verbs import VERBS
+from edgekube.store.base import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+Page = Callable[[Request], Awaitable[Response]]
+"""Serves a path that is no resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Paths that are no resources: exact ones first, then by first element (`/openapi/…`)."""
+
+    exact: Mapping[str, Page] = field(default_factory=dict)
+    below: Mapping[str, Page] = field(default_factory=dict)
+
+    def find(self, path: str) -> Page | None:
+        """Return what serves `path`."""
+        trimmed = path.rstrip("/") or "/"
+        return self.exact.get(trimmed) or self.below.get(path.split("/", 2)[1] if "/" in path else "")
+
+
+class Handler:
+    """Authorizes, finds what serves a request, and presents the answer as the client likes it."""
+
+    def __init__(self, parts: Parts, presenter: Presenter, pages: Pages, metrics: Metrics) -> None:
+        self.parts = parts
+        self._presenter = presenter
+        self._pages = pages
+        self._metrics = metrics
+
+    async def answer(self, request: Request) -> Response:
+        """Return the answer, also when it is an error."""
+        started = time.perf_counter()
+        try:
+            response = await self.dispatch(request)
+        except StatusError as error:
+            response = failure(error)
+        except Exception:
+            # One broken request must not end the connection without an answer.
+            log.exception("%s %s", request.method, request.path)
+            response = failure(InternalError("Internal error occurred: see the server's log"))
+        self._metrics.count(request.method, response.code, time.perf_counter() - started)
+        return response
+
+    async def dispatch(self, request: Request) -> Response:
+        """Return the successful answer; raises StatusError."""
+        address = split(request.path)
+        if address is None:
+            return await self._page(request)
+        exchange = self.exchange(request, address)
+        serve = self._server_of(exchange, address)
+        try:
+            response = await serve(exchange)
+        except StoreUnavailable as error:
+            raise ServiceUnavailable(f"the store does not answer: {error}", retry_after=1) from error
+        response = self._presenter.present(exchange, response)
+        if exchange.media.type == YAML and response.events is None:
+            response.body, response.content_type = yaml_of(response.body), YAML
+        response.headers += [("Warning", f"299 - {_quoted(text)}") for text in exchange.warnings]
+        return response
+
+    def exchange(self, request: Request, address: Address) -> Exchange:
+        """Return the request with its verb and target; raises Forbidden, NotFound, NotAcceptable."""
+        verb = verb_of(request.method, address, request.query)
+        self.parts.authorization.require(
+            request.user,
+            Access(
+                verb=verb, group=address.group, plural=address.plural, subresource=address.subresource,
+                namespace=address.namespace, name=address.name,
+            ),
+        )  # fmt: skip
+        media = choose(request.headers.get("accept", ""))
+        entry = virtual.by_path(address.group, address.version, address.plural)
+        if entry is not None:
+            target = Target(entry.row, address.namespace, address.name, address.subresource)
+        else:
+            target = resolve(self.parts.scheme, address)
+        return Exchange(self.parts, request, verb, target, media)
+
+    def _server_of(self, exchange: Exchange, address: Address) -> Serve:
+        target = exchange.target
+        if address.rest or (target.row.namespaced and not target.namespace and _needs_namespace(exchange)):
+            raise not_served()
+        serve = _table_of(exchange).get(exchange.verb)
+        if serve is None:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        return serve
+
+    async def _page(self, request: Request) -> Response:
+        access = Access(verb=request.method.lower(), path=request.path)
+        self.parts.authorization.require(request.user, access)
+        page = self._pages.find(request.path)
+        if page is None:
+            raise NotFound("the server could not find the requested resource")
+        return await page(request)
+
+
+NEED_NAMESPACE = frozenset({"create", "deletecollection"})
+
+
+def _needs_namespace(exchange: Exchange) -> bool:
+    return bool(exchange.target.name) or exchange.verb in NEED_NAMESPACE
+
+
+def _table_of(exchange: Exchange) -> Mapping[str, Serve]:
+    """Return what serves the verbs of the exchange's target."""
+    target = exchange.target
+    entry = virtual.by_path(target.row.group, target.row.version, target.row.plural)
+    if entry is not None:
+        return {"create": entry.create}
+    if target.subresource:
+        table = subresource_of(target)
+        if table is None:
+            raise not_served()
+        return table
+    return VERBS if exchange.verb in target.row.verbs else {}
+
+
+def failure(error: StatusError) -> Response:
+    """Return an error as its `Status`."""
+    headers = [("Retry-After", str(error.retry_after))] if error.retry_after else []
+    return Response(code=error.code, body=msgspec.json.encode(error.tree()), headers=headers)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,64 @@
+"""Objects by resource and key: read from the cache, written to the store."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from edgekube.api.resource import AnyResource, Durability, Key
+from edgekube.apiserver.cache import with_revision
+from edgekube.apiserver.caches import Caches
+from edgekube.apiserver.registry.paths import path_of
+from edgekube.apiserver.request import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as clients see it: JSON with resourceVersion, and that version as a number."""
+
+    body: bytes
+    revision: int
+
+    def tree(self) -> Tree:
+        """Decode it, without resourceVersion."""
+        tree: Tree = msgspec.json.decode(self.body)
+        tree["metadata"].pop("resourceVersion", None)
+        return tree
+
+
+class Storage:
+    """What the registry reads and writes."""
+
+    def __init__(self, caches: Caches) -> None:
+        self._caches = caches
+        self._store = caches.store
+
+    async def read(self, row: AnyResource, key: Key) -> Stored | None:
+        """Return the object as it is now."""
+        cache = await self._caches.fresh(row)
+        entry = cache.get(key.namespace, key.name)
+        return None if entry is None else Stored(entry.raw, entry.revision)
+
+    async def find(self, row: AnyResource, key: Key) -> Tree | None:
+        """Return the object as it is now, decoded, without resourceVersion."""
+        stored = await self.read(row, key)
+        return None if stored is None else stored.tree()
+
+    async def write(
+        self, row: AnyResource, key: Key, value: bytes, *, expected: int, durability: Durability
+    ) -> Stored:
+        """Write if unchanged since `expected` (0: if new); raises KeyExists or Mismatch."""
+        record = await self._store.put(path_of(row, key), value, expected=expected, durability=durability)
+        self._caches.wrote(row, record.revision)
+        return Stored(with_revision(value, record.revision), record.revision)
+
+    async def remove(self, row: AnyResource, key: Key, *, expected: int) -> int:
+        """Delete if unchanged since `expected`; return the deletion's revision. Raises Mismatch."""
+        record = await self._store.delete(path_of(row, key), expected=expected, durability=row.durability)
+        self._caches.wrote(row, record.revision)
+        return record.revision
+
+    async def all(self, row: AnyResource) -> Iterable[Tree]:
+        """Return every object of a resource."""
+        cache = await self._caches.fresh(row)
+        return [Stored(entry.raw, entry.revision).tree() for entry in cache.page().entries]

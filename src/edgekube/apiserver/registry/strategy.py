@@ -1,0 +1,187 @@
+"""
+What is particular about a kind when it is created or updated (registry strategies in Kubernetes).
+
+A row names functions over JSON trees; kinds without a row get `DEFAULT`. Writes to the main
+resource never touch status, writes to `status` never touch anything but status and metadata.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edgekube.api.resource import AnyResource, Durability
+from edgekube.apiserver.request import Tree
+
+OnCreate = Callable[[Tree], None]
+OnUpdate = Callable[[Tree, Tree], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """One kind's particulars."""
+
+    on_create: tuple[OnCreate, ...] = ()
+    on_update: tuple[OnUpdate, ...] = ()
+    """Called with the new and the old form."""
+    generation_of: tuple[str, ...] = ("spec",)
+    """Top-level fields whose change counts as a new generation; () for kinds without generation."""
+    keeps_status: bool = False
+    """Whether status may be sent with a create."""
+    create_on_update: bool = False
+    """Whether PUT of a missing object creates it."""
+    unconditional: bool = True
+    """Whether an update may leave out resourceVersion."""
+    status_durability: Durability = Durability.SOFT
+    returns_deleted: bool = False
+    """Whether DELETE answers with the object instead of a Status."""
+    protected: frozenset[str] = frozenset()
+    """Names that may not be deleted."""
+
+
+def pending_pod(pod: Tree) -> None:
+    """Give a new Pod its first status."""
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod)}
+
+
+def qos_class(pod: Tree) -> str:
+    """Return Guaranteed, Burstable or BestEffort (pkg/apis/core/helper/qos; KEP-753 counts init containers)."""
+    spec = pod["spec"]
+    guaranteed, any_set = True, False
+    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
+        resources = container.get("resources") or {}
+        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        for name in ("cpu", "memory"):
+            asked, limit = requests.get(name), limits.get(name)
+            any_set = any_set or bool(asked or limit)
+            guaranteed = guaranteed and limit is not None and (asked is None or asked == limit)
+    if not any_set:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def keep_qos(new: Tree, old: Tree) -> None:
+    """Pod status writers need not repeat the QoS class."""
+    before = (old.get("status") or {}).get("qosClass")
+    if before:
+        new.setdefault("status", {}).setdefault("qosClass", before)
+
+
+def active_namespace(namespace: Tree) -> None:
+    """Give a new Namespace its phase and the finalizer that the namespace controller takes away."""
+    namespace["status"] = {"phase": "Active"}
+    namespace.setdefault("spec", {})["finalizers"] = ["kubernetes"]
+
+
+def keep_finalizers(new: Tree, old: Tree) -> None:
+    """spec.finalizers of a Namespace change through `/finalize` only."""
+    spec = new.setdefault("spec", {})
+    if finalizers := (old.get("spec") or {}).get("finalizers"):
+        spec["finalizers"] = finalizers
+    else:
+        spec.pop("finalizers", None)
+
+
+def merge_string_data(secret: Tree, _old: Tree | None = None) -> None:
+    """StringData is write-only: it goes into data, base64-encoded."""
+    import base64  # noqa: PLC0415 - only Secrets
+
+    if strings := secret.pop("stringData", None):
+        data = secret.setdefault("data", {})
+        data.update({name: base64.b64encode(text.encode()).decode() for name, text in strings.items()})
+
+
+def pending_volume(obj: Tree) -> None:
+    """Give a new PersistentVolume or claim its phase."""
+    obj["status"] = {"phase": "Pending"}
+
+
+def keep_cluster_ip(new: Tree, old: Tree) -> None:
+    """An update that leaves the address out keeps it; so do node ports."""
+    spec, before = new["spec"], old["spec"]
+    if spec.get("type") == "ExternalName" or before.get("type") == "ExternalName":
+        return
+    for field in ("clusterIP", "clusterIPs"):
+        if not spec.get(field) and before.get(field):
+            spec[field] = before[field]
+
+
+DEFAULT = Strategy()
+PLAIN = Strategy(generation_of=())
+DEPLOYMENT = Strategy(generation_of=("spec", "annotations"))
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "pods": Strategy(on_create=(pending_pod,), on_update=(keep_qos,), returns_deleted=True),
+    "nodes": Strategy(generation_of=(), keeps_status=True),
+    "namespaces": Strategy(
+        on_create=(active_namespace,), on_update=(keep_finalizers,), generation_of=(),
+        status_durability=Durability.DURABLE, protected=frozenset({"default", "kube-system", "kube-public"}),
+    ),
+    "configmaps": PLAIN,
+    "secrets": Strategy(on_create=(merge_string_data,), on_update=(merge_string_data,), generation_of=()),
+    "serviceaccounts": Strategy(generation_of=(), returns_deleted=True),
+    "services": Strategy(
+        on_update=(keep_cluster_ip,), generation_of=(), create_on_update=True, returns_deleted=True,
+        status_durability=Durability.DURABLE,
+    ),
+    "endpoints": Strategy(generation_of=(), create_on_update=True),
+    "endpointslices.discovery.k8s.io": Strategy(generation_of=("endpoints", "ports", "addressType", "labels")),
+    "events": Strategy(generation_of=(), create_on_update=True, keeps_status=True),
+    "leases.coordination.k8s.io": Strategy(generation_of=(), create_on_update=True),
+    "persistentvolumes": Strategy(on_create=(pending_volume,), generation_of=(), returns_deleted=True,
+                                  status_durability=Durability.DURABLE),
+    "persistentvolumeclaims": Strategy(on_create=(pending_volume,), generation_of=(), returns_deleted=True,
+                                       status_durability=Durability.DURABLE),
+    "deployments.apps": DEPLOYMENT,
+}  # fmt: skip
+
+
+def strategy_of(row: AnyResource) -> Strategy:
+    """Return the row's strategy."""
+    return STRATEGIES.get(row.group_resource, DEFAULT)
+
+
+def prepare_create(row: AnyResource, obj: Tree) -> None:
+    """Make a decoded, stamped object ready for admission."""
+    strategy = strategy_of(row)
+    if not strategy.keeps_status:
+        obj.pop("status", None)
+    if strategy.generation_of:
+        obj["metadata"]["generation"] = 1
+    for hook in strategy.on_create:
+        hook(obj)
+
+
+def prepare_update(row: AnyResource, new: Tree, old: Tree) -> None:
+    """Bring an update of the main resource into line with the stored form."""
+    strategy = strategy_of(row)
+    if "status" in row.subresources:
+        _carry(new, old, "status")
+    for hook in strategy.on_update:
+        hook(new, old)
+    if strategy.generation_of and any(_part(new, f) != _part(old, f) for f in strategy.generation_of):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def prepare_status(row: AnyResource, new: Tree, old: Tree) -> None:
+    """Keep of a status write only status and metadata."""
+    for field in old.keys() | new.keys():
+        if field not in {"status", "metadata", "kind", "apiVersion"}:
+            _carry(new, old, field)
+    before = old["metadata"]
+    for field in ("ownerReferences", "finalizers", *(("labels",) if row.group == "apps" else ())):
+        if field in before:
+            new["metadata"][field] = before[field]
+        else:
+            new["metadata"].pop(field, None)
+    for hook in strategy_of(row).on_update:
+        hook(new, old)
+
+
+def _carry(new: Tree, old: Tree, field: str) -> None:
+    if field in old:
+        new[field] = old[field]
+    else:
+        new.pop(field, None)
+
+
+def _part(obj: Tree, field: str) -> object:
+    return obj.get(field) or (obj["metadata"].get(field) if field in {"annotations", "labels"} else None)

@@ -1,0 +1,171 @@
+"""The API server put together: store and schemas in, sockets and carriers out."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from edgekube.api.kinds.core_v1 import SERVICES
+from edgekube.api.schema import Schemas
+from edgekube.api.scheme import Scheme
+from edgekube.apiserver import pages, virtual
+from edgekube.apiserver.admission.base import Chain
+from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
+from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, Priority, ServiceAccount
+from edgekube.apiserver.admission.services import Addresses
+from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
+from edgekube.apiserver.authn.base import Authentication
+from edgekube.apiserver.authn.certificates import Certificates
+from edgekube.apiserver.authn.tokens import BootstrapTokens, StaticTokens
+from edgekube.apiserver.authz import Authorization, Authorizer, BuiltIn
+from edgekube.apiserver.caches import Caches
+from edgekube.apiserver.codec import Codec
+from edgekube.apiserver.discovery import Discovery
+from edgekube.apiserver.exchange import Parts
+from edgekube.apiserver.handler import Handler, Pages
+from edgekube.apiserver.http import Extra, HttpServer
+from edgekube.apiserver.identity import User
+from edgekube.apiserver.local import LocalCarrier
+from edgekube.apiserver.metrics import Metrics
+from edgekube.apiserver.present import Presenter
+from edgekube.apiserver.reading import Reading
+from edgekube.apiserver.registry.meta import utcnow
+from edgekube.apiserver.registry.registry import Registry
+from edgekube.apiserver.registry.storage import Storage
+from edgekube.apiserver.streaming import Streaming
+from edgekube.client.base import Carrier
+from edgekube.store.base import Store
+from edgekube.transport.base import StreamGateway
+
+CONTROL_PLANE = frozenset({"system:kube-controller-manager", "system:kube-scheduler", "system:edgekube-hub"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServerConfig:
+    """How the API server behaves."""
+
+    service_cidr: str = "10.43.0.0/16"
+    node_ports: tuple[int, int] = (30000, 32767)
+    version: str = "v1.37.0+edgekube"
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    """Static bearer tokens."""
+    account_tokens: TokenConfig | None = None
+    """How ServiceAccount tokens are signed; None: there are none."""
+    trusted: frozenset[str] = CONTROL_PLANE
+    """Users that may do everything."""
+    authorizers: tuple[Authorizer, ...] = ()
+    """Asked after the built-in rules."""
+
+
+class ApiServer:
+    """
+    The composition of the API server. `run` keeps its caches; `serve` answers on sockets.
+
+    `extra_routes` maps `METHOD /path` to functions of the composition root.
+    """
+
+    def __init__(
+        self, store: Store, schemas: Schemas, config: ApiServerConfig, *, gateway: StreamGateway | None = None,
+        extra_routes: Mapping[str, Extra] | None = None, scheme: Scheme | None = None,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.scheme = scheme or Scheme()
+        self.ready = asyncio.Event()
+        self.metrics = Metrics()
+        self._caches = Caches(store, self.scheme)
+        self._storage = Storage(self._caches)
+        self._addresses = Addresses(config.service_cidr, config.node_ports)
+        self._discovery: Discovery | None = None
+        self.parts = self._parts(schemas)
+        self.handler = Handler(self.parts, Presenter(utcnow), self._pages(), self.metrics)
+        self.http = HttpServer(
+            self.handler, self.parts.authentication, extra=extra_routes or {},
+            stream=Streaming(self.handler, gateway).serve, metrics=self.metrics,
+        )  # fmt: skip
+
+    def local(self, user: User) -> Carrier:
+        """Return a carrier that calls the handler directly as `user`."""
+        return LocalCarrier(self.handler, user)
+
+    async def run(self) -> None:
+        """Fill the caches, become ready, and keep them until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._caches.run(), name="caches")
+            await self._caches.filled()
+            self._addresses.load(await self._storage.all(SERVICES))
+            self.ready.set()
+
+    async def serve(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None) -> None:
+        """Answer HTTP (HTTPS with a TLS context) on listening sockets until cancelled."""
+        await self.ready.wait()
+        async with self._listening(sockets, context):
+            await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def _listening(
+        self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None
+    ) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(self.http.protocols, sock=sock, ssl=context) for sock in sockets]
+        try:
+            yield
+        finally:
+            for server in servers:
+                server.close()
+            await self.http.close()
+
+    def _parts(self, schemas: Schemas) -> Parts:
+        config, storage = self.config, self._storage
+        codec = Codec(schemas)
+        tokens = (
+            ServiceAccountTokens(config.account_tokens, storage, utcnow) if config.account_tokens else None
+        )
+        authenticators = (
+            Certificates(),
+            StaticTokens(config.tokens),
+            *((tokens,) if tokens else ()),
+            BootstrapTokens(storage, utcnow),
+        )
+        return Parts(
+            scheme=self.scheme,
+            codec=codec,
+            registry=Registry(storage, codec, self._admission()),
+            reading=Reading(self._caches),
+            authentication=Authentication(authenticators),
+            authorization=Authorization((BuiltIn(config.trusted), *config.authorizers)),
+            tokens=tokens,
+        )
+
+    def _admission(self) -> Chain:
+        return Chain((
+            NamespaceLifecycle(self._storage),
+            ProtectedNames(),
+            ServiceAccount(self._storage),
+            DefaultTolerationSeconds(),
+            Priority(),
+            self._addresses,
+        ))  # fmt: skip
+
+    def _pages(self) -> Pages:
+        checks = {"ping": lambda: True, "caches": self.ready.is_set}
+        discovery = pages.discovery_page(self._discover)
+        health = {f"/{name}": pages.health_page(name, checks) for name in ("healthz", "livez", "readyz")}
+        return Pages(
+            exact={
+                "/": pages.root_page,
+                "/version": pages.version_page(self.config.version),
+                "/metrics": pages.metrics_page(self._metrics_text),
+                **health,
+            },
+            below={"api": discovery, "apis": discovery, "openapi": pages.nothing_page},
+        )
+
+    def _discover(self) -> Discovery:
+        if self._discovery is None:
+            self._discovery = Discovery((*self.scheme, *(entry.row for entry in virtual.VIRTUAL)))
+        return self._discovery
+
+    async def _metrics_text(self) -> str:
+        return self.metrics.text((name, len(cache)) for name, cache in self._caches)

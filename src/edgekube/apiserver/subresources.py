@@ -1,0 +1,215 @@
+"""The subresources, as a table: (group resource, subresource) → verb → function."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from edgekube.api.errors import BadRequest, Conflict, NotFound
+from edgekube.apiserver import verbs
+from edgekube.apiserver.codec import check_kind
+from edgekube.apiserver.exchange import Exchange, Serve, success
+from edgekube.apiserver.registry import problems
+from edgekube.apiserver.registry.deletion import options_from
+from edgekube.apiserver.registry.meta import timestamp, utcnow
+from edgekube.apiserver.registry.parts import BINDING, EPHEMERAL_CONTAINERS, FINALIZE, STATUS
+from edgekube.apiserver.request import Response, Tree
+from edgekube.apiserver.route import Target
+from edgekube.apiserver.selectortext import selector_text
+
+MIN_TOKEN_SECONDS, DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 3600, 1 << 32
+SCALE = ("autoscaling/v1", "Scale")
+
+
+def checked(exchange: Exchange, tree: Tree, api_version: str, kind: str) -> Tree:
+    """Return a body that must be of `kind`, cleaned; raises BadRequest or Invalid."""
+    check_kind(tree, api_version, kind)
+    validation = exchange.query.get("fieldValidation", "")
+    found = exchange.parts.codec.check(tree, api_version, kind, validation, exchange.warnings)
+    if found.missing:
+        group = api_version.rpartition("/")[0]
+        raise problems.invalid(kind, group, exchange.target.name, found.missing)
+    return found.tree
+
+
+# --- scale
+
+
+def scale_of(obj: Tree, version: str) -> Tree:
+    """Return the `autoscaling/v1 Scale` of a workload."""
+    fields = obj["metadata"]
+    names = ("name", "namespace", "uid", "creationTimestamp")
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    selector = selector_text(spec.get("selector") or {})
+    return {
+        "kind": SCALE[1],
+        "apiVersion": SCALE[0],
+        "metadata": {**{name: fields[name] for name in names if name in fields}, "resourceVersion": version},
+        "spec": {"replicas": spec.get("replicas", 0)} if spec.get("replicas") else {},
+        "status": {"replicas": status.get("replicas", 0), **({"selector": selector} if selector else {})},
+    }
+
+
+async def get_scale(exchange: Exchange) -> Response:
+    """Read the scale."""
+    stored = await exchange.parts.registry.stored(exchange.target)
+    return Response(body=msgspec.json.encode(scale_of(stored.tree(), str(stored.revision))))
+
+
+async def _set_scale(exchange: Exchange, wish: Callable[[Tree], Tree]) -> Response:
+    def scaled(tree: Tree) -> Tree:
+        version = tree["metadata"]["resourceVersion"]
+        scale = checked(exchange, wish(scale_of(tree, version)), *SCALE)
+        tree["metadata"]["resourceVersion"] = scale["metadata"].get("resourceVersion", version)
+        replicas = (scale.get("spec") or {}).get("replicas", 0)
+        tree["spec"]["replicas"] = replicas
+        return tree
+
+    outcome = await exchange.parts.registry.change(exchange.action(), scaled)
+    obj = msgspec.json.decode(outcome.body)
+    return Response(body=msgspec.json.encode(scale_of(obj, obj["metadata"]["resourceVersion"])))
+
+
+async def update_scale(exchange: Exchange) -> Response:
+    """Replace the scale."""
+    sent = exchange.tree()
+    return await _set_scale(exchange, lambda _scale: sent)
+
+
+async def patch_scale(exchange: Exchange) -> Response:
+    """Patch the scale."""
+    return await _set_scale(exchange, lambda scale: verbs.patched(exchange, scale, *SCALE))
+
+
+# --- pods
+
+
+async def bind(exchange: Exchange) -> Response:
+    """Assign a pod to a node (`pods/<name>/binding`, and `bindings` with the pod's name inside)."""
+    binding = checked(exchange, exchange.tree(), "v1", "Binding")
+    return await bind_to(exchange, exchange.target, binding)
+
+
+async def bind_to(exchange: Exchange, target: Target, binding: Tree) -> Response:
+    """Set spec.nodeName and the PodScheduled condition."""
+    node = (binding.get("target") or {}).get("name", "")
+    if not node:
+        raise BadRequest("binding: target.name is required")
+    meta = binding.get("metadata") or {}
+
+    def bound(pod: Tree) -> Tree:
+        name, spec = target.name, pod["spec"]
+        if meta.get("uid"):
+            pod_uid = pod["metadata"]["uid"]
+            if meta["uid"] != pod_uid:
+                raise problems.precondition(target.row, name, meta["uid"], pod_uid)
+        if "deletionTimestamp" in pod["metadata"]:
+            raise _unbindable(target, f"pod {name} is being deleted, cannot be assigned to a host")
+        if spec.get("nodeName"):
+            raise _unbindable(target, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+        spec["nodeName"] = node
+        for field in ("annotations", "labels"):
+            if meta.get(field):
+                pod["metadata"].setdefault(field, {}).update(meta[field])
+        status = pod.setdefault("status", {})
+        others = [c for c in status.get("conditions") or () if c["type"] != "PodScheduled"]
+        condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(utcnow())}
+        status["conditions"] = [*others, condition]
+        return pod
+
+    action = exchange.action()
+    action.target = target
+    await exchange.parts.registry.change(action, bound, part=BINDING)
+    return success(exchange, code=201)
+
+
+def _unbindable(target: Target, why: str) -> Conflict:
+    return Conflict(
+        f'Operation cannot be fulfilled on pods/binding "{target.name}": {why}',
+        kind="pods/binding", name=target.name,
+    )  # fmt: skip
+
+
+async def evict(exchange: Exchange) -> Response:
+    """Delete a pod on behalf of a drain (policy/v1 Eviction)."""
+    eviction = checked(exchange, exchange.tree(), "policy/v1", "Eviction")
+    options = options_from(eviction.get("deleteOptions") or {}, exchange.query)
+    await exchange.parts.registry.delete(exchange.action(), options)
+    return success(exchange, code=201)
+
+
+# --- service accounts
+
+
+async def request_token(exchange: Exchange) -> Response:
+    """Make a token for an account (authentication.k8s.io/v1 TokenRequest)."""
+    parts, target = exchange.parts, exchange.target
+    if parts.tokens is None:
+        raise NotFound("the server issues no ServiceAccount tokens")
+    wanted = checked(exchange, exchange.tree(), "authentication.k8s.io/v1", "TokenRequest")
+    spec = wanted.get("spec") or {}
+    account = (await parts.registry.stored(target)).tree()["metadata"]
+    seconds = min(
+        max(spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS, MIN_TOKEN_SECONDS), MAX_TOKEN_SECONDS
+    )
+    audiences = spec.get("audiences") or list(parts.tokens.config.audiences)
+    token = parts.tokens.issue(
+        target.namespace,
+        {"name": account["name"], "uid": account["uid"]},
+        seconds=seconds,
+        audiences=audiences,
+        bound=await _bound(exchange, spec.get("boundObjectRef") or {}),
+    )
+    expires = timestamp(parts.tokens.expiry(seconds))
+    wanted["metadata"] = {
+        "name": target.name,
+        "namespace": target.namespace,
+        "creationTimestamp": timestamp(utcnow()),
+    }
+    wanted["spec"] = {**spec, "audiences": audiences, "expirationSeconds": seconds}
+    wanted["status"] = {"token": token, "expirationTimestamp": expires}
+    return Response(code=201, body=msgspec.json.encode(wanted))
+
+
+async def _bound(exchange: Exchange, reference: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the claim for a bound object; raises NotFound or Conflict."""
+    if not reference:
+        return {}
+    kind, name = reference.get("kind", ""), reference.get("name", "")
+    row = exchange.parts.scheme.by_kind(reference.get("apiVersion", "v1"), kind)
+    if row is None or kind != "Pod":
+        raise BadRequest(f"cannot bind token for serviceaccount to object type {kind}")
+    pod = (await exchange.parts.registry.stored(Target(row, exchange.target.namespace, name))).tree()
+    uid = pod["metadata"]["uid"]
+    if reference.get("uid") and reference["uid"] != uid:
+        raise problems.conflict(
+            row, name, f"the UID in the bound object reference ({reference['uid']}) does not match"
+        )
+    if (account := pod["spec"].get("serviceAccountName")) != exchange.target.name:
+        raise BadRequest(
+            f"cannot bind token for serviceaccount {exchange.target.name!r} to pod running with different "
+            f"serviceaccount name {account!r}"
+        )
+    return {"pod": {"name": name, "uid": uid}}
+
+
+STATUS_VERBS = verbs.of_part(STATUS)
+SCALE_VERBS: Mapping[str, Serve] = {"get": get_scale, "update": update_scale, "patch": patch_scale}
+
+SUBRESOURCES: Mapping[tuple[str, str], Mapping[str, Serve]] = {
+    ("*", "status"): STATUS_VERBS,
+    ("*", "scale"): SCALE_VERBS,
+    ("pods", "binding"): {"create": bind},
+    ("pods", "eviction"): {"create": evict},
+    ("pods", "ephemeralcontainers"): verbs.of_part(EPHEMERAL_CONTAINERS),
+    ("namespaces", "finalize"): {"update": verbs.of_part(FINALIZE)["update"]},
+    ("serviceaccounts", "token"): {"create": request_token},
+}
+
+
+def subresource_of(target: Target) -> Mapping[str, Serve] | None:
+    """Return what serves a target's subresource; None if nothing does."""
+    if target.subresource not in target.row.subresources:
+        return None
+    return SUBRESOURCES.get((target.row.group_resource, target.subresource)) or SUBRESOURCES.get(
+        ("*", target.subresource)
+    )

@@ -1,0 +1,161 @@
+"""
+Resources that are questions, not objects: POST one, get the answer in its status. A table.
+
+authentication.k8s.io/v1 SelfSubjectReview, TokenReview; authorization.k8s.io/v1
+SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview; core v1 Binding.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgekube.api.errors import BadRequest, StatusError
+from edgekube.api.kinds.core_v1 import PODS
+from edgekube.api.resource import AnyResource, Resource, Scope
+from edgekube.api.types import authentication_v1, authorization_v1, core_v1
+from edgekube.apiserver.authn.base import Credentials
+from edgekube.apiserver.authz import Access
+from edgekube.apiserver.exchange import Exchange
+from edgekube.apiserver.identity import UNAUTHENTICATED, User
+from edgekube.apiserver.request import Response, Tree
+from edgekube.apiserver.route import Target
+from edgekube.apiserver.subresources import bind_to, checked
+
+Answer = Callable[[Exchange, Tree], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """A row and what answers it; the body is checked against the row's kind first."""
+
+    row: AnyResource
+    answer: Answer
+
+    async def create(self, exchange: Exchange) -> Response:
+        """Answer."""
+        tree = checked(exchange, exchange.tree(), self.row.api_version, self.row.kind)
+        return await self.answer(exchange, tree)
+
+
+def _with_status(tree: Tree, status: Tree) -> Response:
+    answer = {
+        "kind": tree["kind"],
+        "apiVersion": tree["apiVersion"],
+        "metadata": {},
+        **tree,
+        "status": status,
+    }
+    return Response(code=201, body=msgspec.json.encode(answer))
+
+
+async def who_am_i(exchange: Exchange, tree: Tree) -> Response:
+    """SelfSubjectReview."""
+    return _with_status(tree, {"userInfo": exchange.request.user.tree()})
+
+
+async def review_token(exchange: Exchange, tree: Tree) -> Response:
+    """TokenReview."""
+    token = (tree.get("spec") or {}).get("token", "")
+    try:
+        user = await exchange.parts.authentication.user_of(Credentials(token=token))
+    except StatusError:
+        user = None
+    if user is None or UNAUTHENTICATED in user.groups:
+        return _with_status(tree, {"error": "the token is not valid", "user": {}})
+    tokens = exchange.parts.tokens
+    audiences = list(tokens.config.audiences) if tokens else []
+    return _with_status(tree, {"authenticated": True, "user": user.tree(), "audiences": audiences})
+
+
+def _access(spec: Tree) -> Access:
+    if resource := spec.get("resourceAttributes"):
+        return Access(
+            verb=resource.get("verb", ""),
+            group=resource.get("group", ""),
+            plural=resource.get("resource", ""),
+            subresource=resource.get("subresource", ""),
+            namespace=resource.get("namespace", ""),
+            name=resource.get("name", ""),
+        )
+    if path := spec.get("nonResourceAttributes"):
+        return Access(verb=path.get("verb", ""), path=path.get("path", ""))
+    raise BadRequest("spec: exactly one of nonResourceAttributes or resourceAttributes must be specified")
+
+
+async def may_i(exchange: Exchange, tree: Tree) -> Response:
+    """SelfSubjectAccessReview."""
+    allowed = exchange.parts.authorization.allows(exchange.request.user, _access(tree.get("spec") or {}))
+    return _with_status(tree, {"allowed": allowed})
+
+
+async def may_they(exchange: Exchange, tree: Tree) -> Response:
+    """SubjectAccessReview."""
+    spec = tree.get("spec") or {}
+    user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
+    return _with_status(tree, {"allowed": exchange.parts.authorization.allows(user, _access(spec))})
+
+
+async def what_may_i(exchange: Exchange, tree: Tree) -> Response:
+    """SelfSubjectRulesReview: everything or, as far as can be listed, the self reviews and discovery."""
+    user, everything = exchange.request.user, Access(verb="*", group="*", plural="*")
+    if exchange.parts.authorization.allows(user, everything):
+        resources = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+        paths = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
+    else:
+        resources = [
+            {"verbs": ["create"], "apiGroups": [v.row.group], "resources": [v.row.plural]}
+            for v in VIRTUAL
+            if exchange.parts.authorization.allows(
+                user, Access(verb="create", group=v.row.group, plural=v.row.plural)
+            )
+        ]
+        paths = [
+            {
+                "verbs": ["get"],
+                "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/version", "/healthz"],
+            }
+        ]
+    status = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
+    return _with_status(tree, status)
+
+
+async def bind_by_name(exchange: Exchange, tree: Tree) -> Response:
+    """Binding with the pod's name in its metadata."""
+    name = (tree.get("metadata") or {}).get("name", "")
+    if not name:
+        raise BadRequest("name is required")
+    return await bind_to(exchange, Target(PODS, exchange.target.namespace, name), tree)
+
+
+def _row(group: str, kind: str, struct: type[Any], scope: Scope = Scope.CLUSTER) -> AnyResource:
+    return Resource(group, "v1", kind, f"{kind.lower()}s", struct, scope=scope, verbs=("create",))
+
+
+VIRTUAL: Sequence[Virtual] = (
+    Virtual(_row("", "Binding", core_v1.Binding, Scope.NAMESPACED), bind_by_name),
+    Virtual(
+        _row("authentication.k8s.io", "SelfSubjectReview", authentication_v1.SelfSubjectReview), who_am_i
+    ),
+    Virtual(_row("authentication.k8s.io", "TokenReview", authentication_v1.TokenReview), review_token),
+    Virtual(
+        _row("authorization.k8s.io", "SelfSubjectAccessReview", authorization_v1.SelfSubjectAccessReview),
+        may_i,
+    ),
+    Virtual(
+        _row("authorization.k8s.io", "SelfSubjectRulesReview", authorization_v1.SelfSubjectRulesReview),
+        what_may_i,
+    ),
+    Virtual(
+        _row("authorization.k8s.io", "SubjectAccessReview", authorization_v1.SubjectAccessReview), may_they
+    ),
+)
+
+
+def by_path(group: str, version: str, plural: str) -> Virtual | None:
+    """Return the row served at that path."""
+    for entry in VIRTUAL:
+        if (entry.row.group, entry.row.version, entry.row.plural) == (group, version, plural):
+            return entry
+    return None

@@ -1,0 +1,213 @@
+"""`edgekube server`: the whole control plane as one process, and the broker it supervises."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+import uvloop
+
+from edgekube.api.errors import AlreadyExists, StatusError
+from edgekube.api.kinds.core_v1 import SECRETS
+from edgekube.api.schema import Schemas
+from edgekube.api.scheme import Scheme
+from edgekube.apiserver.authn.accounts import TokenConfig
+from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
+from edgekube.apiserver.identity import MASTERS, User
+from edgekube.apiserver.server import ApiServer, ApiServerConfig
+from edgekube.app import credentials, dns_service
+from edgekube.app.broker import Broker, BrokerOptions
+from edgekube.app.credentials import Credentials
+from edgekube.app.join import JoinDesk
+from edgekube.app.membership import AUTHORITY_PATH, JOIN_PATH, ClusterFacts
+from edgekube.app.options import ServerOptions
+from edgekube.app.paths import ServerPaths
+from edgekube.app.tokens import JoinToken, secret_of
+from edgekube.client.typed import Client
+from edgekube.control.informer import Informers
+from edgekube.controllers.context import Options as ControllerOptions
+from edgekube.controllers.table import build as build_controllers
+from edgekube.hub.hub import Hub
+from edgekube.scheduler.scheduler import Scheduler
+from edgekube.store.base import Store
+from edgekube.store.open import open_store
+from edgekube.transport.mqtt import open_transport
+from edgekube.transport.options import TransportOptions
+from edgekube.transport.streams import Gateway
+from edgekube.transport.topics import Topics
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+FREEBIND = 15
+"""IP_FREEBIND (ip(7)): an address that comes later, e.g. by DHCP, may be bound now."""
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+Extra = Callable[[bytes, Mapping[str, str], User | None], Awaitable[tuple[int, str, bytes]]]
+
+
+def run(options: ServerOptions) -> int:
+    """Run until SIGTERM or SIGINT."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(options))
+    return 0
+
+
+async def _until_signalled(options: ServerOptions) -> None:
+    loop = asyncio.get_running_loop()
+    server = asyncio.create_task(serve(options))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await server
+
+
+async def serve(options: ServerOptions) -> None:
+    """Compose everything and run it until cancelled."""
+    paths = ServerPaths(options.data_dir)
+    secret = credentials.prepare(options, paths)
+    store = open_store(options.store or f"sqlite:///{paths.store}")
+    try:
+        await _compose(options, paths, secret, store)
+    finally:
+        await store.close()
+
+
+async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentials, store: Store) -> None:
+    topics = Topics(options.cluster)
+    transport = open_transport(_transport(options, paths))
+    gateway = Gateway(transport, topics)
+    scheme = Scheme()
+    desk = JoinDesk(secret.authority, _facts(options))
+    api = ApiServer(
+        store,
+        Schemas.load(),
+        _api(options, secret),
+        gateway=gateway,
+        extra_routes=_routes(desk),
+        scheme=scheme,
+    )
+    broker = Broker(_broker(options, paths))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(api.run(), name="api")
+        await api.ready.wait()
+        await _furnish(_client(api, "system:kube-controller-manager"), options, secret)
+        group.create_task(api.serve(_sockets(options), _tls(paths)), name="http")
+        group.create_task(broker.run(), name="broker")
+        group.create_task(transport.run(), name="transport")
+        informers = Informers(_client(api, "system:kube-controller-manager"))
+        controllers = build_controllers(
+            _client(api, "system:kube-controller-manager"), informers, _controllers(options, secret, scheme)
+        )
+        scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers)
+        hub = Hub(
+            transport, _client(api, "system:edgekube-hub"), informers, topics, epoch=secrets.token_hex(6)
+        )
+        for part in (*controllers, scheduler, hub):
+            group.create_task(part.run(), name=part.name)
+        group.create_task(informers.run(), name="informers")
+        log.info("serving %s:%d", options.advertise, options.port)
+
+
+async def _furnish(client: Client, options: ServerOptions, secret: Credentials) -> None:
+    """Make what a cluster always has."""
+    config = BootstrapConfig(address=options.advertise, port=options.port, service_cidr=options.service_cidr)
+    await bootstrap(client, config)
+    await dns_service.ensure(client, options.cluster_dns)
+    await _honour(client, secret.node_token)
+
+
+async def _honour(client: Client, token: JoinToken) -> None:
+    with contextlib.suppress(AlreadyExists):
+        await client.create(SECRETS, secret_of(token, description="the server's own node token"))
+
+
+def _client(api: ApiServer, user: str) -> Client:
+    return Client(api.local(User(user, (MASTERS,))), manager=user.removeprefix("system:"))
+
+
+def _api(options: ServerOptions, secret: Credentials) -> ApiServerConfig:
+    return ApiServerConfig(
+        service_cidr=options.service_cidr,
+        tokens={secret.admin_token: User("kubernetes-admin", (MASTERS,))},
+        account_tokens=TokenConfig(key=secret.service_account_key, issuer=ISSUER, audiences=(ISSUER,)),
+    )
+
+
+def _controllers(options: ServerOptions, secret: Credentials, scheme: Scheme) -> ControllerOptions:
+    return ControllerOptions(
+        cluster_cidr=options.cluster_cidr, root_ca=secret.authority.certificate.decode(), scheme=scheme
+    )
+
+
+def _transport(options: ServerOptions, paths: ServerPaths) -> TransportOptions:
+    tls = paths.tls
+    return TransportOptions(
+        brokers=(f"mqtts://127.0.0.1:{options.broker_port}",), client_id=f"{options.cluster}-hub",
+        authority=tls / "ca.crt", certificate=tls / "hub.crt", key=tls / "hub.key",
+    )  # fmt: skip
+
+
+def _broker(options: ServerOptions, paths: ServerPaths) -> BrokerOptions:
+    tls = paths.tls
+    return BrokerOptions(
+        directory=paths.broker, cluster=options.cluster, port=options.broker_port,
+        authority=tls / "ca.crt", certificate=tls / "broker.crt", key=tls / "broker.key",
+    )  # fmt: skip
+
+
+def _facts(options: ServerOptions) -> ClusterFacts:
+    return ClusterFacts(
+        cluster=options.cluster,
+        brokers=(f"mqtts://{options.advertise}:{options.broker_port}",),
+        cluster_dns=options.cluster_dns,
+        cluster_domain=options.cluster_domain,
+        cluster_cidr=options.cluster_cidr,
+        service_cidr=options.service_cidr,
+    )
+
+
+def _routes(desk: JoinDesk) -> Mapping[str, Extra]:
+    async def join(body: bytes, _headers: Mapping[str, str], user: User | None) -> tuple[int, str, bytes]:
+        try:
+            answer = desk.admit(body, user.groups if user else ())
+        except StatusError as error:
+            return error.code, "application/json", msgspec.json.encode(error.tree())
+        return 200, "application/json", msgspec.json.encode(answer)
+
+    async def authority(
+        _body: bytes, _headers: Mapping[str, str], _user: User | None
+    ) -> tuple[int, str, bytes]:
+        return 200, "application/x-pem-file", desk.authority.certificate
+
+    return {f"POST {JOIN_PATH}": join, f"GET {AUTHORITY_PATH}": authority}
+
+
+def _tls(paths: ServerPaths) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(paths.tls / "apiserver.crt", paths.tls / "apiserver.key")
+    context.load_verify_locations(paths.tls / "ca.crt")
+    # Optional: clients with a token or none at all are welcome to try.
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _sockets(options: ServerOptions) -> list[socket.socket]:
+    """Return the inherited listening socket, if any, and one for each address to bind."""
+    sockets = [socket.socket(fileno=options.listen_fd)] if options.listen_fd >= 0 else []
+    for address in options.bind:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, FREEBIND, 1)
+        sock.bind((address, options.port))
+        sock.listen(BACKLOG)
+        sockets.append(sock)
+    for sock in sockets:
+        sock.settimeout(0)
+    return sockets

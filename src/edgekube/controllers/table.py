@@ -1,0 +1,36 @@
+"""All controllers."""
+
+from collections.abc import Callable, Sequence
+
+from edgekube.client.typed import Client
+from edgekube.control.events import EventSink
+from edgekube.control.informer import Informers
+from edgekube.controllers import namespace, podgc, publishers
+from edgekube.controllers.context import Context, Options, Part
+from edgekube.controllers.deployment import controller as deployment
+from edgekube.controllers.endpoints import controller as endpoints
+from edgekube.controllers.garbage import controller as garbage
+from edgekube.controllers.nodes import eviction, ipam, lifecycle
+from edgekube.controllers.replicaset import controller as replicaset
+
+TABLE: Sequence[Callable[[Context], Part]] = (
+    deployment.build,
+    replicaset.build,
+    endpoints.build,
+    namespace.build,
+    publishers.build_service_accounts,
+    publishers.build_root_ca,
+    lifecycle.build,
+    eviction.build,
+    ipam.build,
+    podgc.build,
+    # Last: it reads the caches that the others made.
+    garbage.build,
+)
+
+
+def build(client: Client, informers: Informers, options: Options) -> list[Part]:
+    """Return everything to run beside `informers.run()`, each in its own task."""
+    events = EventSink(client, options.clock)
+    context = Context(client, informers, options, events)
+    return [events, *(make(context) for make in TABLE)]

@@ -1,0 +1,78 @@
+"""
+Flows the kernel remembers (ctnetlink): UDP flows outlive the backend they were translated to.
+
+A TCP client notices and connects anew; a UDP client goes on with its socket, and the kernel with
+its memory, until nobody has sent for two minutes.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Collection, Mapping
+
+from edgekube.network.base import Backend, Frontend
+from edgekube.network.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
+
+_SUBSYSTEM = 1 << 8
+_GET, _DELETE = 1, 2
+_HEADER = struct.pack("=BBH", 2, 0, 0)
+_ORIGINAL, _REPLY, _ID = 1, 2, 12
+_NESTED = 0x8000
+
+End = tuple[bytes, bytes]
+"""An address and a port, packed as the kernel packs them."""
+
+
+def forget(allowed: Mapping[Frontend, Collection[Backend]]) -> int:
+    """Delete the flows to these frontends that lead to none of the allowed backends; return how many."""
+    wanted = {
+        (frontend.transport.value, *_end(frontend.address, frontend.port)): {
+            _end(backend.address, backend.port) for backend in backends
+        }
+        for frontend, backends in allowed.items()
+    }
+    if not wanted:
+        return 0
+    protocols = {key[0] for key in wanted}
+    with Netlink(NETFILTER, buffer=8 << 20) as netlink:
+        stale = [
+            body
+            for body in netlink.dump("flows", _SUBSYSTEM | _GET, _HEADER)
+            if _is_stale(body, wanted, protocols)
+        ]
+        for body in stale:
+            _delete(netlink, body)
+    return len(stale)
+
+
+def _is_stale(
+    body: bytes, wanted: Mapping[tuple[int, bytes, bytes], Collection[End]], protocols: Collection[int]
+) -> bool:
+    values = attributes(body, len(_HEADER))
+    original = attributes(values.get(_ORIGINAL, b""))
+    ports = attributes(original.get(2, b""))
+    protocol = ports.get(1, b"\0")[0]
+    if protocol not in protocols:
+        return False
+    target, port = attributes(original.get(1, b"")).get(2, b""), ports.get(3, b"")
+    backends = wanted.get((protocol, target, port), wanted.get((protocol, b"", port)))
+    if backends is None:
+        return False
+    reply = attributes(values.get(_REPLY, b""))
+    answering = (attributes(reply.get(1, b"")).get(1, b""), attributes(reply.get(2, b"")).get(2, b""))
+    return answering not in backends
+
+
+def _delete(netlink: Netlink, body: bytes) -> None:
+    values = attributes(body, len(_HEADER))
+    # With its id, so that a new flow between the same ends is not hit.
+    which = attribute(_ORIGINAL | _NESTED, values[_ORIGINAL]) + attribute(_ID, values[_ID])
+    try:
+        netlink.request("delete flow", _SUBSYSTEM | _DELETE, 0, _HEADER + which)
+    except NetlinkError as error:
+        if error.number != errno.ENOENT:
+            raise
+
+
+def _end(address: str, port: int) -> End:
+    return (socket.inet_aton(address) if address else b"", struct.pack(">H", port))

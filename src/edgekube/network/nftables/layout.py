@@ -1,0 +1,259 @@
+"""
+How service rules look in nftables: one table, a map from frontend to chain, a chain per frontend.
+
+Pure: these functions only write messages into a Transaction. `nft list table ip edgekube` shows:
+`services` (address . protocol . port : goto chain), `node-ports`, `refused…` (no backends),
+`hairpin` (pods that reach themselves through a service).
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.nftables import expressions as nft
+from edgekube.network.nftables.transaction import (
+    ADDRESS,
+    FORWARD,
+    INPUT,
+    OUTPUT,
+    PORT,
+    POSTROUTING,
+    PREROUTING,
+    PROTOCOL,
+    Hook,
+    Transaction,
+)
+
+SERVICES, NODE_PORTS, REFUSED, REFUSED_PORTS, HAIRPIN = (
+    "services",
+    "node-ports",
+    "refused",
+    "refused-node-ports",
+    "hairpin",
+)
+FIXED_RULES = 12
+"""How many rules `write_frame` writes."""
+
+_MASQUERADE = 0x4000
+"""The packet mark for it, kube-proxy's own."""
+_AFFINITY_SIZE = 65536
+"""Clients remembered per endpoint at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """The cluster's address plan, IPv4 CIDRs."""
+
+    service_cidr: str
+    cluster_cidr: str
+    """All pods'."""
+
+
+def write_frame(change: Transaction, ranges: Ranges) -> None:
+    """Write what is there whatever the services are, into an empty table."""
+    place = [ADDRESS, PROTOCOL, PORT]
+    change.add_verdict_map(SERVICES, place)
+    change.add_verdict_map(NODE_PORTS, place[1:])
+    change.add_set(REFUSED, place)
+    change.add_set(REFUSED_PORTS, place[1:])
+    change.add_set(HAIRPIN, [ADDRESS, ADDRESS])
+    change.add_chain("dispatch")
+    change.add_chain("prerouting", hook=Hook("nat", PREROUTING, -100))
+    change.add_chain("output", hook=Hook("nat", OUTPUT, -100))
+    change.add_chain("postrouting", hook=Hook("nat", POSTROUTING, 100))
+    for name, hook in (("refuse-input", INPUT), ("refuse-forward", FORWARD), ("refuse-output", OUTPUT)):
+        change.add_chain(name, hook=Hook("filter", hook, 0))
+    _write_dispatch(change)
+    _write_postrouting(change, ranges)
+    _write_refusals(change, ranges)
+
+
+def _place(first: int) -> bytes:
+    return nft.protocol(first) + nft.port(first + 1)
+
+
+def _write_dispatch(change: Transaction) -> None:
+    for chain in ("prerouting", "output"):
+        change.add_rule(chain, nft.jump("dispatch"))
+    service = (nft.destination(), _place(nft.FIRST + 1), nft.lookup(SERVICES, into=nft.VERDICT))
+    change.add_rule("dispatch", *service)
+    # A node port on 127.0.0.1 would need route_localnet.
+    local = (nft.to_this_node(), nft.destination(), nft.within("127.0.0.0/8", equal=False))
+    change.add_rule("dispatch", *local, _place(nft.FIRST), nft.lookup(NODE_PORTS, into=nft.VERDICT))
+
+
+def _write_postrouting(change: Transaction, ranges: Ranges) -> None:
+    change.add_rule(
+        "postrouting",
+        nft.marked(_MASQUERADE),
+        nft.counter(),
+        nft.masquerade(),
+        comment="to node ports and the like",
+    )
+    change.add_rule(
+        "postrouting",
+        nft.original_destination(),
+        nft.within(ranges.service_cidr),
+        nft.source(),
+        nft.within(ranges.cluster_cidr, equal=False),
+        # An address of the service range that this node itself answers was not translated.
+        nft.destination(),
+        nft.within(ranges.service_cidr, equal=False),
+        nft.counter(),
+        nft.masquerade(),
+        comment="to services from outside the cluster",
+    )
+    own = (nft.source(), nft.destination(nft.FIRST + 1), nft.lookup(HAIRPIN), nft.counter(), nft.masquerade())
+    change.add_rule("postrouting", *own, comment="pods that reach themselves")
+
+
+def _write_refusals(change: Transaction, ranges: Ranges) -> None:
+    port = (nft.to_this_node(), _place(nft.FIRST), nft.lookup(REFUSED_PORTS), nft.counter(), nft.reject())
+    change.add_rule("refuse-input", *port, comment="no endpoints")
+    for chain in ("refuse-forward", "refuse-output"):
+        service = (nft.destination(), _place(nft.FIRST + 1), nft.lookup(REFUSED), nft.counter(), nft.reject())
+        change.add_rule(chain, *service, comment="no endpoints")
+        stray = (nft.destination(), nft.within(ranges.service_cidr), nft.to_this_node(equal=False))
+        change.add_rule(chain, *stray, nft.counter(), nft.reject(), comment="no such service")
+
+
+def chain_of(frontend: Frontend) -> str:
+    """Return the frontend's chain."""
+    transport = frontend.transport.name.lower()
+    if not frontend.address:
+        return f"node-port-{transport}/{frontend.port}"
+    return f"service-{frontend.address}/{transport}/{frontend.port}"
+
+
+def endpoint_of(chain: str, backend: Backend) -> str:
+    """Return the chain, and the set of clients, of one backend of a frontend with affinity."""
+    return f"endpoint-{chain}-{backend.address}/{backend.port}"
+
+
+def rule_count(forwarding: Forwarding) -> int:
+    """Return how many rules `write_frontend` writes."""
+    backends = len(forwarding.backends)
+    if not backends:
+        return 0
+    return 1 + forwarding.masquerade + (2 * backends if forwarding.affinity else 0)
+
+
+def write_frontend(
+    change: Transaction, frontend: Frontend, old: Forwarding | None, new: Forwarding | None
+) -> None:
+    """Write what turns `old` into `new`, either of which may be missing; maps are `write_elements`' part."""
+    chain = chain_of(frontend)
+    had, has = old is not None and bool(old.backends), new is not None and bool(new.backends)
+    if had:
+        change.flush_chain(chain)
+    elif has:
+        change.add_chain(chain)
+    before = _endpoints(old)
+    after = _endpoints(new)
+    for backend in _gone(before, after):
+        name = endpoint_of(chain, backend)
+        change.flush_chain(name)
+        change.delete_chain(name)
+        change.delete_set(name)
+    if new is not None and has:
+        for backend in _gone(after, before):
+            _write_endpoint(change, endpoint_of(chain, backend), backend, frontend.transport, new.affinity)
+        _write_chain(change, chain, frontend.transport, new)
+    elif had:
+        change.delete_chain(chain)
+
+
+def _endpoints(forwarding: Forwarding | None) -> Mapping[Backend, int]:
+    """Return the backends that have a chain of their own, with the seconds their set keeps clients."""
+    if forwarding is None or not forwarding.affinity:
+        return {}
+    return {backend._replace(local=False): forwarding.affinity for backend in forwarding.backends}
+
+
+def _gone(before: Mapping[Backend, int], after: Mapping[Backend, int]) -> list[Backend]:
+    return [backend for backend, seconds in before.items() if after.get(backend) != seconds]
+
+
+def _write_endpoint(
+    change: Transaction, name: str, backend: Backend, transport: Transport, seconds: int
+) -> None:
+    change.add_set(name, [ADDRESS], timeout=seconds, size=_AFFINITY_SIZE)
+    change.add_chain(name)
+    rule = (
+        # nft(8) wants the protocol said before a port, though whoever gets here has it.
+        nft.of_protocol(transport),
+        nft.source(),
+        nft.update(name),
+        nft.load(nft.address_key(backend.address), nft.FIRST),
+        nft.load(nft.port_key(backend.port)[:2], nft.FIRST + 1),
+        nft.counter(),
+        nft.dnat(),
+    )
+    change.add_rule(name, *rule)
+
+
+def _write_chain(change: Transaction, chain: str, transport: Transport, forwarding: Forwarding) -> None:
+    backends = forwarding.backends
+    if forwarding.masquerade:
+        change.add_rule(chain, nft.set_mark(_MASQUERADE))
+    if forwarding.affinity:
+        names = [endpoint_of(chain, backend) for backend in backends]
+        for name in names:
+            change.add_rule(chain, nft.source(), nft.lookup(name), nft.goto(name))
+        slots = change.anonymous_map([nft.goto_chain(name) for name in names], None)
+        pick = nft.lookup("__map%d", into=nft.VERDICT, set_id=slots)
+        change.add_rule(chain, nft.round_robin(len(backends)), pick, comment=forwarding.name)
+    else:
+        places = [nft.address_key(backend.address) + nft.port_key(backend.port) for backend in backends]
+        slots = change.anonymous_map(places, [ADDRESS, PORT])
+        pick = nft.lookup("__map%d", into=nft.FIRST, set_id=slots)
+        rule = (nft.of_protocol(transport), nft.round_robin(len(backends)), pick, nft.counter(), nft.dnat())
+        change.add_rule(chain, *rule, comment=forwarding.name)
+
+
+def elements(rules: Mapping[Frontend, Forwarding]) -> dict[tuple[str, bytes], str]:
+    """Return what the maps and sets of the frame hold for `rules`: (map, key) to the chain, or "" in sets."""
+    held: dict[tuple[str, bytes], str] = {}
+    for frontend, forwarding in rules.items():
+        key = nft.transport_key(frontend.transport) + nft.port_key(frontend.port)
+        chain = chain_of(frontend) if forwarding.backends else ""
+        if frontend.address:
+            held[SERVICES if chain else REFUSED, nft.address_key(frontend.address) + key] = chain
+        else:
+            held[NODE_PORTS if chain else REFUSED_PORTS, key] = chain
+    return held
+
+
+def delete_elements(change: Transaction, gone: Iterable[tuple[str, bytes]]) -> None:
+    """Delete from maps and sets."""
+    for name, keys in _by_name(gone).items():
+        change.delete_elements(name, keys)
+
+
+def add_elements(change: Transaction, new: Mapping[tuple[str, bytes], str]) -> None:
+    """Add to maps and sets."""
+    for name, keys in _by_name(new).items():
+        if name in {SERVICES, NODE_PORTS}:
+            change.add_verdicts(name, [(key, nft.goto_chain(new[name, key])) for key in keys])
+        else:
+            change.add_elements(name, keys)
+
+
+def _by_name(items: Iterable[tuple[str, bytes]]) -> dict[str, list[bytes]]:
+    grouped: dict[str, list[bytes]] = {}
+    for name, key in items:
+        grouped.setdefault(name, []).append(key)
+    return grouped
+
+
+def hairpins(forwardings: Collection[Forwarding], cluster_cidr: str) -> list[str]:
+    """Return the addresses of this node's pods behind services, once for every time they are named."""
+    network = IPv4Network(cluster_cidr)
+    return [
+        backend.address
+        for forwarding in forwardings
+        for backend in forwarding.backends
+        # Not a node's own address: it talks to itself without NAT.
+        if backend.local and IPv4Address(backend.address) in network
+    ]

@@ -1,0 +1,169 @@
+"""One question to a container: exec, HTTP, TCP, gRPC (kubelet's prober and k8s.io/kubernetes/pkg/probe)."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgekube.api.types import core_v1
+from edgekube.node.pod.spec import port_number
+from edgekube.runtime.base import RuntimeFailure, Sessions
+
+OUTPUT_LIMIT = 10 * 1024
+BODY_LIMIT = 10 * 1024
+USER_AGENT = "kube-probe/1.37"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of it; `output` is for people."""
+
+    success: bool
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Whom to ask: a running container, and the address its pod listens on."""
+
+    container: core_v1.Container
+    id: str
+    address: str
+
+
+class Handler(Protocol):
+    """The part that probes and lifecycle hooks share."""
+
+    @property
+    def exec(self) -> core_v1.ExecAction | None:
+        """Run a command."""
+        ...
+
+    @property
+    def http_get(self) -> core_v1.HTTPGetAction | None:
+        """Ask an HTTP server."""
+        ...
+
+    @property
+    def tcp_socket(self) -> core_v1.TCPSocketAction | None:
+        """Connect."""
+        ...
+
+
+async def check(probe: core_v1.Probe, target: Target, sessions: Sessions) -> Answer:
+    """Ask once, within the probe's timeout."""
+    seconds = float(probe.timeout_seconds or 1)
+    try:
+        async with asyncio.timeout(seconds):
+            if probe.grpc is not None:
+                return await _grpc(probe.grpc, target)
+            return await ask(probe, target, sessions)
+    except TimeoutError:
+        return Answer(success=False, output=f"command timed out after {seconds:g}s" if probe.exec else _late(probe, target))
+
+
+async def ask(handler: Handler, target: Target, sessions: Sessions) -> Answer:
+    """Run a handler's one action, without a limit in time."""
+    if handler.exec is not None:
+        return await run_command(handler.exec.command, target.id, sessions)
+    if handler.http_get is not None:
+        return await _http(handler.http_get, target)
+    if handler.tcp_socket is not None:
+        return await _tcp(handler.tcp_socket, target)
+    return Answer(success=True)
+
+
+async def run_command(command: tuple[str, ...], container: str, sessions: Sessions) -> Answer:
+    """Exec and judge the exit code."""
+    output = bytearray()
+    try:
+        session = await sessions.exec(container, command, stdin=False, tty=False)
+        try:
+            while (piece := await session.read()) is not None:
+                output += piece[1][: OUTPUT_LIMIT - len(output)]
+            code = await session.wait()
+        finally:
+            await session.close()
+    except RuntimeFailure as error:
+        return Answer(success=False, output=str(error))
+    text = output.decode(errors="replace")
+    return Answer(success=code == 0, output=text if code == 0 or text else f"command {' '.join(command)} exited with {code}")
+
+
+async def _tcp(action: core_v1.TCPSocketAction, target: Target) -> Answer:
+    host, port = action.host or target.address, port_number(target.container, action.port)
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        return Answer(success=False, output=f"dial tcp {host}:{port}: {_reason(error)}")
+    writer.close()
+    return Answer(success=True)
+
+
+async def _http(action: core_v1.HTTPGetAction, target: Target) -> Answer:
+    host, port = action.host or target.address, port_number(target.container, action.port)
+    path = action.path if action.path.startswith("/") else f"/{action.path}"
+    url = f"{(action.scheme or 'HTTP').lower()}://{host}:{port}{path}"
+    try:
+        reader, writer = await asyncio.open_connection(
+            host, port, ssl=_tls() if action.scheme == "HTTPS" else None
+        )
+    except OSError as error:
+        return Answer(success=False, output=f'Get "{url}": dial tcp {host}:{port}: {_reason(error)}')
+    try:
+        writer.write(_request(action, path, f"{host}:{port}"))
+        await writer.drain()
+        line = await reader.readline()
+        status = _status(line)
+    except (OSError, ValueError) as error:
+        return Answer(success=False, output=f'Get "{url}": {error}')
+    finally:
+        writer.close()
+    if status is None:
+        return Answer(success=False, output=f'Get "{url}": malformed HTTP response {line[:60]!r}')
+    if 200 <= status < 400:
+        return Answer(success=True)
+    return Answer(success=False, output=f"HTTP probe failed with statuscode: {status}")
+
+
+def _request(action: core_v1.HTTPGetAction, path: str, host: str) -> bytes:
+    headers = {"Host": host, "User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"}
+    own = {header.name.title(): header.value for header in action.http_headers}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**headers, **own}.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _status(line: bytes) -> int | None:
+    words = line.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        return None
+    return int(words[1])
+
+
+def _tls() -> ssl.SSLContext:
+    """Probes take any certificate, as the kubelet's do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _grpc(action: core_v1.GRPCAction, target: Target) -> Answer:
+    """There is no HTTP/2 client on the node: a server that accepts the connection counts as serving."""
+    return await _tcp(core_v1.TCPSocketAction(port=action.port), target)
+
+
+def _late(probe: core_v1.Probe, target: Target) -> str:
+    action = probe.http_get or probe.tcp_socket
+    port = port_number(target.container, action.port) if action else 0
+    return f"dial tcp {target.address}:{port}: i/o timeout"
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connect: connection refused"
+    return f"connect: {error.strerror or error}"
+
+
+Checker = Callable[[core_v1.Probe, Target], Awaitable[Answer]]

@@ -1,0 +1,162 @@
+"""A pod's volumes: make and refresh them, say how containers mount them, remove them."""
+
+import asyncio
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edgekube.api.types import core_v1
+from edgekube.control.mirror import Mirror
+from edgekube.node.clock import Clock
+from edgekube.node.config import KubeletConfig
+from edgekube.node.env.downward import Place
+from edgekube.node.env.environment import ConfigError
+from edgekube.node.env.expand import expand
+from edgekube.node.folders import PodFolder
+from edgekube.node.mounts import unmount
+from edgekube.node.volumes import etc
+from edgekube.node.volumes.base import TokenSource, VolumeContext, VolumeError
+from edgekube.node.volumes.table import KINDS, READ_ONLY, kind_of
+from edgekube.runtime.base import Mount
+
+PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+
+class Volumes:
+    """Volumes of all pods of this node."""
+
+    def __init__(self, config: KubeletConfig, mirror: Mirror, *, clock: Clock, tmpfs: bool) -> None:
+        self._config, self._mirror = config, mirror
+        self._clock, self._tmpfs = clock, tmpfs
+
+    async def make(self, pod: core_v1.Pod, place: Place, token: TokenSource) -> float:
+        """Make or refresh all; return when to do so again. Raises VolumeError naming the volume."""
+        folder = PodFolder.of(self._config.pods_dir, pod)
+        context = VolumeContext(
+            pod=pod, folder=folder.root, config_map=self._mirror.config_maps.get, secret=self._mirror.secrets.get,
+            place=place, token=token, now=self._clock(), tmpfs=self._tmpfs,
+        )  # fmt: skip
+        refresh_at = math.inf
+        for volume in pod.spec.volumes:
+            try:
+                made = await KINDS[kind_of(volume)](context, volume, folder.volume(volume.name))
+            except VolumeError as error:
+                raise VolumeError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
+            refresh_at = min(refresh_at, made.refresh_at)
+        self._write_etc(pod, folder, place.pod_ip)
+        return refresh_at
+
+    def _write_etc(self, pod: core_v1.Pod, folder: PodFolder, address: str) -> None:
+        node_hosts = _read(Path("/etc/hosts")) if pod.spec.host_network else ""
+        texts = {
+            "hosts": etc.hosts(pod, address, self._config, node_hosts=node_hosts),
+            "hostname": etc.pod_hostname(pod, self._config.node_name) + "\n",
+            "resolv.conf": etc.resolv_conf(pod, self._config, _read(self._config.resolv_conf)),
+        }
+        for name, text in texts.items():
+            path = folder.etc(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # In place: containers hold a bind mount of this very file.
+            if _read(path) != text:
+                path.write_text(text)
+
+    def mounts(
+        self, pod: core_v1.Pod, container: core_v1.Container, env: Mapping[str, str], *, attempt: int
+    ) -> tuple[Mount, ...]:
+        """Return a container's mounts; makes sub-paths. Raises ConfigError."""
+        folder = PodFolder.of(self._config.pods_dir, pod)
+        volumes = {volume.name: volume for volume in pod.spec.volumes}
+        found = {
+            mount.mount_path: self._mount(folder, volumes, mount, env) for mount in container.volume_mounts
+        }
+        for name in ("hosts", "hostname", "resolv.conf"):
+            found.setdefault(f"/etc/{name}", Mount(source=str(folder.etc(name)), target=f"/etc/{name}"))
+        message = folder.termination(container.name, attempt)
+        message.parent.mkdir(parents=True, exist_ok=True)
+        message.touch()
+        message.chmod(0o666)
+        target = container.termination_message_path or "/dev/termination-log"
+        found.setdefault(target, Mount(source=str(message), target=target))
+        return tuple(found.values())
+
+    def _mount(
+        self, folder: PodFolder, volumes: Mapping[str, core_v1.Volume], mount: core_v1.VolumeMount, env: Mapping[str, str]
+    ) -> Mount:  # fmt: skip
+        volume = volumes.get(mount.name)
+        if volume is None:
+            raise ConfigError(f'volume mount "{mount.name}" names no volume of the pod')
+        kind = kind_of(volume)
+        source = Path(volume.host_path.path) if volume.host_path else folder.volume(volume.name)
+        sub_path = expand(mount.sub_path_expr, env) if mount.sub_path_expr else mount.sub_path
+        if sub_path:
+            source = _sub_path(source, sub_path, read_only=kind in READ_ONLY)
+        return Mount(
+            source=str(source),
+            target=mount.mount_path,
+            read_only=bool(mount.read_only) or kind in READ_ONLY,
+            propagation=PROPAGATION.get(mount.mount_propagation, "private"),
+        )
+
+    async def remove(self, folder: PodFolder, *, everything: bool) -> None:
+        """Unmount and delete the volumes; with `everything` the whole folder, logs too. Raises VolumeError."""
+        try:
+            await asyncio.to_thread(_remove, folder, everything=everything)
+        except OSError as error:
+            raise VolumeError(f"cannot remove {folder.root}: {error}") from error
+
+
+def _sub_path(source: Path, sub_path: str, *, read_only: bool) -> Path:
+    if sub_path.startswith("/") or ".." in Path(sub_path).parts:
+        raise ConfigError(f"subPath {sub_path!r} must not leave its volume")
+    target = source / sub_path
+    resolved, root = target.resolve(), source.resolve()
+    if not resolved.is_relative_to(root):
+        raise ConfigError(f"subPath {sub_path!r} leaves its volume through a symbolic link")
+    if not resolved.exists():
+        if read_only:
+            raise ConfigError(
+                f"failed to prepare subPath for volumeMount: {sub_path}: no such file or directory"
+            )
+        resolved.mkdir(parents=True)
+        _like(resolved, root)
+    return resolved
+
+
+def _like(folder: Path, root: Path) -> None:
+    """Give new folders the owner and mode of their volume."""
+    about = root.stat()
+    while folder != root:
+        os.chown(folder, about.st_uid, about.st_gid)
+        folder.chmod(about.st_mode & 0o7777)
+        folder = folder.parent
+
+
+def _remove(folder: PodFolder, *, everything: bool) -> None:
+    if folder.volumes.is_dir():
+        for volume in folder.volumes.iterdir():
+            unmount(volume)
+    target = folder.root if everything else folder.volumes
+    _retry(lambda: shutil.rmtree(target), target)
+
+
+def _retry(remove: Callable[[], None], target: Path) -> None:
+    """A log writer that is just ending may add a file while the tree is being removed."""
+    for left in (2, 1, 0):
+        if not target.exists():
+            return
+        try:
+            remove()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if not left:
+                raise
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,103 @@
+"""The scheduler's picture of the cluster: nodes with their pods, those bound a moment ago included."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from edgekube.api.types import core_v1
+from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot, pod_info
+
+ENDED = ("Succeeded", "Failed")
+
+
+class Cache:
+    """Updated one change at a time; a pod on a node not seen yet waits for its node."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, NodeInfo] = {}
+        self._order: tuple[NodeInfo, ...] = ()
+        self._waiting: dict[str, dict[str, PodInfo]] = {}
+        self._where: dict[str, str] = {}
+        self._assumed: set[str] = set()
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def snapshot(self) -> Snapshot:
+        """Return the picture; good until the next change."""
+        return Snapshot(self._order, self.namespaces)
+
+    def set_node(self, node: core_v1.Node) -> None:
+        """Add or update a node."""
+        name = node.metadata.name
+        known = self._nodes.get(name)
+        if known is not None:
+            known.update(node)
+            return
+        self._nodes[name] = info = NodeInfo(node)
+        for pod in self._waiting.pop(name, {}).values():
+            info.add(pod)
+        self._order = tuple(self._nodes.values())
+
+    def drop_node(self, name: str) -> None:
+        """Forget a node; its pods wait in case it comes back."""
+        info = self._nodes.pop(name, None)
+        if info is not None and info.pods:
+            self._waiting[name] = dict(info.pods)
+        self._order = tuple(self._nodes.values())
+
+    def set_pod(self, pod: core_v1.Pod) -> None:
+        """Count a pod where the API says it is; one that ended or has no node yet counts nowhere."""
+        uid = pod.metadata.uid
+        if pod.status.phase in ENDED:
+            self.drop_pod(uid)
+        elif pod.spec.node_name:
+            self._assumed.discard(uid)
+            self._put(pod_info(pod), pod.spec.node_name)
+        elif uid not in self._assumed:
+            self.drop_pod(uid)
+
+    def assume(self, pod: PodInfo, node: str) -> None:
+        """Count a pod on the node chosen for it before the API confirms."""
+        spec = msgspec.structs.replace(pod.pod.spec, node_name=node)
+        placed = msgspec.structs.replace(pod.pod, spec=spec)
+        self._assumed.add(pod.uid)
+        self._put(_with_pod(pod, placed), node)
+
+    def forget(self, uid: str) -> None:
+        """Take back an assumption; a confirmed pod stays."""
+        if uid in self._assumed:
+            self.drop_pod(uid)
+
+    def drop_pod(self, uid: str) -> None:
+        """Count a pod no more."""
+        self._assumed.discard(uid)
+        name = self._where.pop(uid, None)
+        if name is None:
+            return
+        if name in self._nodes:
+            self._nodes[name].remove(uid)
+            return
+        waiting = self._waiting.get(name, {})
+        waiting.pop(uid, None)
+        if not waiting:
+            self._waiting.pop(name, None)
+
+    def _put(self, pod: PodInfo, name: str) -> None:
+        assumed = pod.uid in self._assumed
+        self.drop_pod(pod.uid)
+        if assumed:
+            self._assumed.add(pod.uid)
+        self._where[pod.uid] = name
+        if name in self._nodes:
+            self._nodes[name].add(pod)
+        else:
+            self._waiting.setdefault(name, {})[pod.uid] = pod
+
+
+def _with_pod(info: PodInfo, pod: core_v1.Pod) -> PodInfo:
+    return PodInfo(
+        pod=pod, key=info.key, uid=info.uid, requests=info.requests, weight=info.weight, ports=info.ports,
+        owner=info.owner, anti_affinity=info.anti_affinity,
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""
+The tables of filters and scores, and what may make an unschedulable pod schedulable.
+
+Other packages add rows through the entry-point group `edgekube.scheduler`: each entry point
+names a FilterRow or a ScoreRow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.metadata import entry_points
+
+from edgekube.scheduler import filters, interpod, scores, spread
+from edgekube.scheduler.filters import Filter
+from edgekube.scheduler.scores import Score
+
+GROUP = "edgekube.scheduler"
+
+
+class Change(Enum):
+    """Something that happened in the cluster."""
+
+    POD_ADDED = "pod added"
+    POD_GONE = "pod gone"
+    POD_LABELS = "pod labels changed"
+    NODE_ADDED = "node added"
+    NODE_RESOURCES = "node resources changed"
+    NODE_LABELS = "node labels changed"
+    NODE_TAINTS = "node taints changed"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRow:
+    """`final`: taking pods away (preemption) would not help. `wakes`: what may change the answer."""
+
+    name: str
+    make: Filter
+    wakes: frozenset[Change]
+    final: bool = field(default=True, kw_only=True)
+
+
+class Normalise(Enum):
+    """How measures become 0…100."""
+
+    NONE = "none"
+    HIGH = "the highest is best"
+    LOW = "the lowest is best"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One score and how much it counts."""
+
+    name: str
+    make: Score
+    weight: float
+    normalise: Normalise = Normalise.NONE
+
+
+_ADDED = frozenset({Change.NODE_ADDED})
+_PODS = frozenset(
+    {Change.NODE_ADDED, Change.NODE_LABELS, Change.POD_ADDED, Change.POD_GONE, Change.POD_LABELS}
+)
+
+FILTERS: tuple[FilterRow, ...] = (
+    FilterRow("NodeUnschedulable", filters.node_unschedulable, _ADDED | {Change.NODE_TAINTS}),
+    FilterRow("NodeName", filters.node_name, _ADDED),
+    FilterRow("TaintToleration", filters.taint_toleration, _ADDED | {Change.NODE_TAINTS}),
+    FilterRow("NodeAffinity", filters.node_affinity, _ADDED | {Change.NODE_LABELS}),
+    FilterRow("NodePorts", filters.node_ports, _ADDED | {Change.POD_GONE}, final=False),
+    FilterRow(
+        "NodeResourcesFit", filters.resources_fit, _ADDED | {Change.POD_GONE, Change.NODE_RESOURCES}, final=False
+    ),
+    FilterRow("PodTopologySpread", spread.topology_spread, _PODS | {Change.NODE_TAINTS}, final=False),
+    FilterRow("InterPodAffinity", interpod.inter_pod_affinity, _PODS, final=False),
+)  # fmt: skip
+
+SCORES: tuple[ScoreRow, ...] = (
+    ScoreRow("LeastAllocated", scores.least_allocated, 1),
+    ScoreRow("BalancedAllocation", scores.balanced_allocation, 1),
+    ScoreRow("TaintToleration", scores.tolerated_taints, 3, Normalise.LOW),
+    ScoreRow("NodeAffinity", scores.preferred_nodes, 2, Normalise.HIGH),
+    ScoreRow("InterPodAffinity", interpod.preferred_pods, 2, Normalise.HIGH),
+    ScoreRow("PodTopologySpread", spread.spread_score, 2, Normalise.LOW),
+    ScoreRow("ImageLocality", scores.image_locality, 1),
+    ScoreRow("BoardHealth", scores.board_health, 3),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What one scheduler decides by."""
+
+    filters: Sequence[FilterRow] = FILTERS
+    scores: Sequence[ScoreRow] = SCORES
+
+
+def installed() -> Plugins:
+    """Return the built-in rows and those of other installed packages."""
+    extra = [entry.load() for entry in entry_points(group=GROUP)]
+    return Plugins(
+        (*FILTERS, *(row for row in extra if isinstance(row, FilterRow))),
+        (*SCORES, *(row for row in extra if isinstance(row, ScoreRow))),
+    )

@@ -1,0 +1,163 @@
+"""The rules a node needs, as a function of Services and EndpointSlices."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekube.api.resource import Key
+from edgekube.api.types import core_v1, discovery_v1, meta_v1
+from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.proxy.plan import Here, Wishes, difference, plan_service
+
+TCP, UDP = Transport.TCP, Transport.UDP
+HERE = Here("here")
+
+
+def service(**spec) -> core_v1.Service:
+    given = {"cluster_ip": "10.96.0.1", "ports": (core_v1.ServicePort(name="http", port=80),), **spec}
+    return core_v1.Service(
+        metadata=meta_v1.ObjectMeta(namespace="a", name="web"), spec=core_v1.ServiceSpec(**given)
+    )
+
+
+def endpoint(address: str, *, node: str = "there", **conditions) -> discovery_v1.Endpoint:
+    said = discovery_v1.EndpointConditions(**conditions) if conditions else None
+    return discovery_v1.Endpoint(addresses=(address,), node_name=node, conditions=said)
+
+
+def slices(*endpoints: discovery_v1.Endpoint, port: int = 8080, name: str = "http", **more):
+    ports = (discovery_v1.EndpointPort(name=name, port=port, **more),)
+    return (discovery_v1.EndpointSlice(address_type="IPv4", endpoints=endpoints, ports=ports),)
+
+
+CLUSTER = Frontend("10.96.0.1", TCP, 80)
+
+
+def backends(*arguments, **spec):
+    return plan_service(service(**spec), *arguments, HERE)[CLUSTER].backends
+
+
+def test_a_cluster_ip_leads_to_the_ready_endpoints():
+    found = plan_service(service(), slices(endpoint("10.244.2.5"), endpoint("10.244.1.9", node="here")), HERE)
+    both = (Backend("10.244.1.9", 8080, local=True), Backend("10.244.2.5", 8080))
+    assert found == {CLUSTER: Forwarding("a/web:http", both)}
+
+
+def test_endpoints_not_ready_get_nothing():
+    given = slices(endpoint("10.244.2.5", ready=False, serving=False), endpoint("10.244.2.6", ready=True))
+    assert backends(given) == (Backend("10.244.2.6", 8080),)
+    assert backends(slices(endpoint("10.244.2.5", ready=False))) == ()
+
+
+def test_ending_endpoints_serve_while_there_is_no_other():
+    ending = endpoint("10.244.2.5", ready=False, serving=True, terminating=True)
+    ended = endpoint("10.244.2.7", ready=False, serving=False, terminating=True)
+    assert backends(slices(ending, ended)) == (Backend("10.244.2.5", 8080),)
+    assert backends(slices(ending, endpoint("10.244.2.6"))) == (Backend("10.244.2.6", 8080),)
+
+
+def test_ports_are_found_by_name_and_protocol():
+    given = (
+        *slices(endpoint("10.244.2.5"), port=1234),
+        *slices(endpoint("10.244.2.6"), port=9, name="other"),
+    )
+    assert backends(given) == (Backend("10.244.2.5", 1234),)
+    assert backends(slices(endpoint("10.244.2.5"), protocol="UDP")) == ()
+
+
+def test_several_slices_are_one_set():
+    given = (*slices(endpoint("10.244.2.5")), *slices(endpoint("10.244.2.5"), endpoint("10.244.2.6")))
+    assert backends(given) == (Backend("10.244.2.5", 8080), Backend("10.244.2.6", 8080))
+
+
+def test_services_without_a_cluster_ip_have_no_rules():
+    for spec in (
+        {"cluster_ip": "None"},
+        {"cluster_ip": ""},
+        {"type": "ExternalName", "external_name": "example.org"},
+        {"cluster_ip": "fd00::1"},
+    ):
+        assert plan_service(service(**spec), slices(endpoint("10.244.2.5")), HERE) == {}
+
+
+def test_addresses_the_node_answers_itself_are_left_alone():
+    here = Here("here", frozenset({"10.96.0.1"}))
+    assert plan_service(service(), slices(endpoint("10.244.2.5")), here) == {}
+
+
+def test_node_ports_and_other_outer_addresses_hide_the_client():
+    spec = {
+        "type": "LoadBalancer",
+        "external_ips": ("192.0.2.7",),
+        "ports": (core_v1.ServicePort(name="http", port=80, node_port=30080),),
+    }
+    made = plan_service(service(**spec), slices(endpoint("10.244.2.5")), HERE)
+    assert {frontend for frontend, rule in made.items() if rule.masquerade} == {
+        Frontend("", TCP, 30080),
+        Frontend("192.0.2.7", TCP, 80),
+    }
+    assert not made[CLUSTER].masquerade
+
+
+def test_local_policies_keep_to_this_node():
+    given = slices(endpoint("10.244.2.5"), endpoint("10.244.1.9", node="here"))
+    near = (Backend("10.244.1.9", 8080, local=True),)
+    assert backends(given, internal_traffic_policy="Local") == near
+    ports = (core_v1.ServicePort(name="http", port=80, node_port=30080),)
+    made = plan_service(service(type="NodePort", ports=ports, external_traffic_policy="Local"), given, HERE)
+    assert made[Frontend("", TCP, 30080)] == Forwarding("a/web:http", near)
+    assert len(made[CLUSTER].backends) == 2
+
+
+def test_affinity_has_the_defaults_of_the_api():
+    assert plan_service(service(session_affinity="ClientIP"), (), HERE)[CLUSTER].affinity == 10800
+    config = core_v1.SessionAffinityConfig(client_ip=core_v1.ClientIPConfig(timeout_seconds=7))
+    made = plan_service(service(session_affinity="ClientIP", session_affinity_config=config), (), HERE)
+    assert made[CLUSTER].affinity == 7
+
+
+FRONTENDS = st.sampled_from([Frontend(f"10.96.0.{number}", TCP, 80) for number in range(4)])
+RULES = st.builds(
+    Forwarding,
+    st.just("x"),
+    st.lists(st.builds(Backend, st.sampled_from("abc"), st.just(1)), max_size=2).map(tuple),
+)
+STEPS = st.lists(
+    st.tuples(st.sampled_from("pqr"), st.dictionaries(FRONTENDS, RULES, max_size=3)), max_size=12
+)
+
+
+@given(STEPS)
+def test_changes_lead_where_a_rebuild_would(steps):
+    wishes, programmed, current = Wishes(), {}, {}
+    for name, rules in steps:
+        touched = wishes.put(Key("ns", name), rules)
+        change = difference(programmed, wishes, touched)
+        assert not set(change.put) & set(change.drop)
+        for frontend in change.drop:
+            del programmed[frontend]
+        programmed |= change.put
+        current[name] = rules
+        # The first by name wins a frontend.
+        expected = {}
+        for other in sorted(current):
+            expected = {**current[other], **expected}
+        assert programmed == expected == wishes.all()
+    for name in "pqr":
+        wishes.put(Key("ns", name), {})
+    assert wishes.all() == {}
+    assert not wishes.services()
+
+
+CONDITIONS = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from([True, False, None]) for name in ("ready", "serving", "terminating")}
+)
+
+
+@given(st.lists(CONDITIONS, max_size=6))
+def test_packets_go_to_the_best_endpoints_there_are(states):
+    named = [(f"10.244.2.{number}", state) for number, state in enumerate(states)]
+    given_endpoints = [endpoint(address, **state) for address, state in named]
+    chosen = {backend.address for backend in backends(slices(*given_endpoints))}
+    ready = {address for address, state in named if state.get("ready") is not False}
+    ending = {address for address, state in named if state.get("serving") and state.get("terminating")}
+    assert chosen == (ready or ending)

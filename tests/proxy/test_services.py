@@ -1,0 +1,184 @@
+"""The proxy's loop over the memory adapter."""
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import pytest
+
+from edgekube.api.resource import Key
+from edgekube.api.types import core_v1, discovery_v1, meta_v1
+from edgekube.control.mirror import Mirror
+from edgekube.network.base import Backend, Frontend, NetworkError, Peer, Transport
+from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
+from edgekube.proxy.routes import NodeRoutes, plan_peers
+from edgekube.proxy.services import ServiceProxy
+
+WEB = Frontend("10.96.0.1", Transport.TCP, 80)
+
+
+def service(name="web", address="10.96.0.1", version="1"):
+    return core_v1.Service(
+        metadata=meta_v1.ObjectMeta(namespace="a", name=name, resource_version=version),
+        spec=core_v1.ServiceSpec(cluster_ip=address, ports=(core_v1.ServicePort(port=80),)),
+    )
+
+
+def endpoints(*addresses, name="web-1", of="web"):
+    labels = {"kubernetes.io/service-name": of}
+    return discovery_v1.EndpointSlice(
+        metadata=meta_v1.ObjectMeta(namespace="a", name=name, labels=labels),
+        address_type="IPv4",
+        endpoints=tuple(discovery_v1.Endpoint(addresses=(address,)) for address in addresses),
+        ports=(discovery_v1.EndpointPort(port=8080),),
+    )
+
+
+def synced():
+    mirror = Mirror()
+    for copy in (mirror.services, mirror.endpoint_slices, mirror.nodes, mirror.pods):
+        copy.synced.set()
+    return mirror
+
+
+@asynccontextmanager
+async def running(part):
+    task = asyncio.create_task(part.run())
+    try:
+        await asyncio.sleep(0.01)
+        yield
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def addresses(rules, frontend=WEB):
+    return [backend.address for backend in rules.rules[frontend].backends]
+
+
+@pytest.mark.looptime
+class TestServiceProxy:
+    async def test_waits_until_it_knows_everything(self):
+        mirror, rules = Mirror(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here")):
+            mirror.services.replace([service()])
+            await asyncio.sleep(5)
+            assert rules.steps == 0
+            mirror.endpoint_slices.replace([endpoints("10.244.1.2")])
+            await asyncio.sleep(1)
+            assert addresses(rules) == ["10.244.1.2"]
+            assert rules.steps == 1
+
+    async def test_follows_changes(self):
+        mirror, rules = synced(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here")):
+            assert rules.rules == {}
+            mirror.services.set(service())
+            await asyncio.sleep(1)
+            assert rules.connect(WEB) is None
+            mirror.endpoint_slices.set(endpoints("10.244.1.2", "10.244.1.3"))
+            mirror.endpoint_slices.set(endpoints("10.244.1.4", name="web-2"))
+            await asyncio.sleep(1)
+            chosen = Counter(rules.connect(WEB) for _ in range(30))
+            assert chosen == {Backend(f"10.244.1.{number}", 8080): 10 for number in (2, 3, 4)}
+            mirror.endpoint_slices.drop(Key("a", "web-1"))
+            await asyncio.sleep(1)
+            assert addresses(rules) == ["10.244.1.4"]
+            mirror.services.drop(Key("a", "web"))
+            await asyncio.sleep(1)
+            assert rules.rules == {}
+
+    async def test_many_changes_become_few_steps(self):
+        mirror, rules = synced(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here")):
+            mirror.services.set(service())
+            await asyncio.sleep(1)
+            before = rules.steps
+            for number in range(500):
+                mirror.endpoint_slices.set(endpoints(f"10.244.1.{number % 250 + 1}"))
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(1)
+            assert addresses(rules) == ["10.244.1.250"]
+            assert 5 <= rules.steps - before <= 12
+
+    async def test_what_did_not_change_is_not_written(self):
+        mirror, rules = synced(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here")):
+            mirror.services.set(service())
+            await asyncio.sleep(1)
+            before = rules.steps
+            mirror.services.set(service(version="2"))
+            await asyncio.sleep(1)
+            assert rules.steps == before
+
+    async def test_restores_what_somebody_flushed(self):
+        mirror, rules = synced(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here")):
+            mirror.services.set(service())
+            mirror.endpoint_slices.set(endpoints("10.244.1.2"))
+            await asyncio.sleep(1)
+            rules.flush()
+            await asyncio.sleep(31)
+            assert addresses(rules) == ["10.244.1.2"]
+            # A change that meets the flush does not wait for the look.
+            rules.flush()
+            mirror.endpoint_slices.set(endpoints("10.244.1.3"))
+            await asyncio.sleep(1)
+            assert addresses(rules) == ["10.244.1.3"]
+
+    async def test_tries_again_when_the_kernel_refuses(self):
+        class Refusing(MemoryServiceRules):
+            failures = 2
+
+            async def replace(self, wish):
+                if self.failures:
+                    self.failures -= 1
+                    raise NetworkError("no")
+                await super().replace(wish)
+
+        mirror, rules = synced(), Refusing()
+        mirror.services.set(service())
+        async with running(ServiceProxy(mirror, rules, "here")):
+            await asyncio.sleep(5)
+            assert list(rules.rules) == [WEB]
+
+    async def test_leaves_out_the_nodes_own_addresses(self):
+        mirror, rules = synced(), MemoryServiceRules()
+        mirror.services.set(service("dns", "10.96.0.10"))
+        mirror.services.set(service())
+        async with running(ServiceProxy(mirror, rules, "here", own_addresses=["10.96.0.10"])):
+            assert list(rules.rules) == [WEB]
+
+
+def node(name, address="", cidr=""):
+    addresses = (core_v1.NodeAddress(type="InternalIP", address=address),) if address else ()
+    return core_v1.Node(
+        metadata=meta_v1.ObjectMeta(name=name),
+        spec=core_v1.NodeSpec(pod_cidr=cidr),
+        status=core_v1.NodeStatus(addresses=addresses),
+    )
+
+
+def test_peers_are_the_other_nodes_with_address_and_cidr():
+    nodes = [
+        node("here", "10.50.0.1", "10.244.1.0/24"),
+        node("b", "10.50.0.2", "10.244.2.0/24"),
+        node("no-cidr", "10.50.0.3"),
+        node("no-address", "", "10.244.3.0/24"),
+        node("six", "fd00::1", "10.244.4.0/24"),
+        node("odd", "10.50.0.5", "10.244.5.1/24"),
+    ]
+    assert plan_peers(nodes, "here") == {"b": Peer("10.50.0.2", "10.244.2.0/24")}
+
+
+@pytest.mark.looptime
+async def test_routes_follow_the_nodes():
+    mirror, network = synced(), MemoryPodNetwork()
+    async with running(NodeRoutes(mirror, network, "here")):
+        mirror.nodes.set(node("b", "10.50.0.2", "10.244.2.0/24"))
+        await asyncio.sleep(1)
+        assert network.peers == {"b": Peer("10.50.0.2", "10.244.2.0/24")}
+        mirror.nodes.drop(Key("", "b"))
+        await asyncio.sleep(1)
+        assert network.peers == {}
