@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekube.api import defaults
+from edgekube.api import defaults, validation
 from edgekube.api.defaults.container import pull_policy
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
@@ -30,7 +30,9 @@ def defaulted(tree):
 
 
 def manifest(kind, name):
-    return defaulted(copy.deepcopy(next(m for m in MANIFESTS if (m["kind"], m["metadata"]["name"]) == (kind, name))))[1]
+    return defaulted(
+        copy.deepcopy(next(m for m in MANIFESTS if (m["kind"], m["metadata"]["name"]) == (kind, name)))
+    )[1]
 
 
 @pytest.mark.parametrize("tree", MANIFESTS, ids=name_of)
@@ -60,7 +62,11 @@ def lacks(said, got, path="") -> list[str]:
     if isinstance(said, dict) and isinstance(got, dict):
         return [bad for key in said for bad in lacks(said[key], got.get(key), f"{path}.{key}")]
     if isinstance(said, list) and isinstance(got, list) and len(said) == len(got):
-        return [bad for index, pair in enumerate(zip(said, got, strict=True)) for bad in lacks(*pair, f"{path}[{index}]")]
+        return [
+            bad
+            for index, pair in enumerate(zip(said, got, strict=True))
+            for bad in lacks(*pair, f"{path}[{index}]")
+        ]
     return [] if said == got else [path]
 
 
@@ -69,9 +75,21 @@ def test_a_deployment_of_few_words():
     assert spec["replicas"] == 1
     assert spec["revisionHistoryLimit"] == 10
     assert spec["progressDeadlineSeconds"] == 600
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
+    }
     pod = spec["template"]["spec"]
-    assert {k: pod[k] for k in ("restartPolicy", "dnsPolicy", "schedulerName", "securityContext", "terminationGracePeriodSeconds")} == {
+    assert {
+        k: pod[k]
+        for k in (
+            "restartPolicy",
+            "dnsPolicy",
+            "schedulerName",
+            "securityContext",
+            "terminationGracePeriodSeconds",
+        )
+    } == {
         "restartPolicy": "Always",
         "dnsPolicy": "ClusterFirst",
         "schedulerName": "default-scheduler",
@@ -82,7 +100,10 @@ def test_a_deployment_of_few_words():
     (web,) = pod["containers"]
     assert web["imagePullPolicy"] == "Always"
     assert pod["initContainers"][0]["imagePullPolicy"] == "IfNotPresent"
-    assert (web["terminationMessagePath"], web["terminationMessagePolicy"]) == ("/dev/termination-log", "File")
+    assert (web["terminationMessagePath"], web["terminationMessagePolicy"]) == (
+        "/dev/termination-log",
+        "File",
+    )
     assert [p["protocol"] for p in web["ports"]] == ["TCP", "UDP"]
     assert web["livenessProbe"] == {
         "httpGet": {"port": "http", "path": "/", "scheme": "HTTP"},
@@ -151,6 +172,24 @@ def test_a_service_keeps_what_it_was_given():
     assert "clusterIP" not in alias["spec"]
 
 
+def test_a_service_that_changes_its_type_drops_what_belonged_to_the_old_one():
+    row = SCHEME.by_kind("v1", "Service")
+    old = manifest("Service", "many")
+    old["spec"] |= {"clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5"]}
+    plain = copy.deepcopy(old)
+    plain["spec"]["type"] = "ClusterIP"
+    defaults.carry_over(row, plain, old)
+    defaults.apply(row, plain)
+    assert validation.update(row, plain, old) == []
+    assert plain["spec"]["clusterIP"] == "10.0.0.5"
+    alias = copy.deepcopy(old)
+    alias["spec"] |= {"type": "ExternalName", "externalName": "example.com"}
+    defaults.carry_over(row, alias, old)
+    defaults.apply(row, alias)
+    assert validation.update(row, alias, old) == []
+    assert "clusterIPs" not in alias["spec"]
+
+
 def test_secrets_and_namespaces_and_nodes():
     secret = manifest("Secret", "s")
     assert secret["type"] == "Opaque"
@@ -165,7 +204,10 @@ def test_secrets_and_namespaces_and_nodes():
 
 
 def test_a_namespace_being_deleted_can_lose_its_finalizer():
-    tree = {"metadata": {"name": "a", "deletionTimestamp": "2024-01-02T03:04:05Z"}, "spec": {"finalizers": []}}
+    tree = {
+        "metadata": {"name": "a", "deletionTimestamp": "2024-01-02T03:04:05Z"},
+        "spec": {"finalizers": []},
+    }
     defaults.apply(SCHEME.by_kind("v1", "Namespace"), tree)
     assert tree["spec"]["finalizers"] == []
 
@@ -174,7 +216,10 @@ def test_slices_and_volumes():
     assert manifest("EndpointSlice", "web-x")["ports"] == [{"port": 80, "name": "", "protocol": "TCP"}]
     assert manifest("Endpoints", "web")["subsets"][0]["ports"] == [{"port": 80, "protocol": "TCP"}]
     volume = manifest("PersistentVolume", "pv")
-    assert (volume["spec"]["persistentVolumeReclaimPolicy"], volume["spec"]["volumeMode"]) == ("Retain", "Filesystem")
+    assert (volume["spec"]["persistentVolumeReclaimPolicy"], volume["spec"]["volumeMode"]) == (
+        "Retain",
+        "Filesystem",
+    )
     assert manifest("PersistentVolumeClaim", "pvc")["spec"]["storageClassName"] == ""
 
 
@@ -198,7 +243,11 @@ def test_defaults_of_less(tree, data):
     for _ in range(data.draw(st.integers(1, 4))):
         node = tree
         while True:
-            keys = [k for k in (node if isinstance(node, dict) else range(len(node))) if k not in ("apiVersion", "kind")]
+            keys = [
+                k
+                for k in (node if isinstance(node, dict) else range(len(node)))
+                if k not in ("apiVersion", "kind")
+            ]
             if not keys:
                 break
             key = data.draw(st.sampled_from(keys))

@@ -30,7 +30,9 @@ def test_paths_say_what_they_serve(apps):
     assert {method: op["x-kubernetes-action"] for method, op in one.items() if method != "parameters"} == {
         "get": "get", "put": "put", "patch": "patch", "delete": "delete",
     }  # fmt: skip
-    assert all(op["x-kubernetes-group-version-kind"] == gvk for method, op in one.items() if method != "parameters")
+    assert all(
+        op["x-kubernetes-group-version-kind"] == gvk for method, op in one.items() if method != "parameters"
+    )
     assert [p["name"] for p in one["parameters"]] == ["name", "namespace"]
     assert "fieldValidation" in {p["name"] for p in one["patch"]["parameters"]}
     assert "application/apply-patch+yaml" in one["patch"]["requestBody"]["content"]
@@ -42,7 +44,10 @@ def test_paths_say_what_they_serve(apps):
 def test_cluster_scoped_and_connecting_paths(core):
     node = core["paths"]["/api/v1/nodes/{name}"]
     assert [p["name"] for p in node["parameters"]] == ["name"]
-    assert core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"]["x-kubernetes-action"] == "connect"
+    assert (
+        core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"]["x-kubernetes-action"]
+        == "connect"
+    )
     assert core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/eviction"]["post"]["requestBody"]
     assert "delete" not in core["paths"]["/api/v1/namespaces"]
 
@@ -50,7 +55,9 @@ def test_cluster_scoped_and_connecting_paths(core):
 def test_definitions_have_texts_and_merge_rules(apps):
     schemas = apps["components"]["schemas"]
     deployment = schemas[DEPLOYMENT]
-    assert deployment["x-kubernetes-group-version-kind"] == [{"group": "apps", "kind": "Deployment", "version": "v1"}]
+    assert deployment["x-kubernetes-group-version-kind"] == [
+        {"group": "apps", "kind": "Deployment", "version": "v1"}
+    ]
     assert deployment["description"].startswith("Deployment enables declarative updates")
     spec = deployment["properties"]["spec"]
     assert spec["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"}]

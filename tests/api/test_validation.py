@@ -75,14 +75,14 @@ CREATE = [
     (("Namespace", "team-a"), "metadata name", "a.b", INVALID, "metadata.name", f'Invalid value: "a.b": {LABEL}'),
     (("Namespace", "team-a"), "metadata namespace", "x", FORBIDDEN, "metadata.namespace", "Forbidden: not allowed on this type"),
     (("Service", "web"), "metadata name", "1web", INVALID, "metadata.name",
-     "Invalid value: \"1web\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-     "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-     "'[a-z]([-a-z0-9]*[a-z0-9])?')"),
+     ("Invalid value: \"1web\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+      "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+      "'[a-z]([-a-z0-9]*[a-z0-9])?')")),
     (POD, "metadata generateName", "A-", INVALID, "metadata.generateName", f'Invalid value: "A-": {SUBDOMAIN}'),
     (POD, "metadata labels", {"a": "b c"}, INVALID, "metadata.labels",
-     "Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
-     "must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation "
-     "is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"),
+     ("Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+      "must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation "
+      "is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')")),
     (POD, "metadata labels", {"/a": "b"}, INVALID, "metadata.labels", 'Invalid value: "/a": prefix part must be non-empty'),
     (POD, "metadata annotations", {"a": "x" * 262144}, "FieldValueTooLong", "metadata.annotations",
      "Too long: may not be more than 262144 bytes"),
@@ -105,8 +105,8 @@ CREATE = [
     (WEB, "spec strategy rollingUpdate", {"maxUnavailable": 0, "maxSurge": "0%"}, INVALID,
      "spec.strategy.rollingUpdate.maxUnavailable", "Invalid value: 0: may not be 0 when `maxSurge` is 0"),
     (WEB, "spec strategy rollingUpdate maxSurge", "x", INVALID, "spec.strategy.rollingUpdate.maxSurge",
-     "Invalid value: \"x\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
-     "regex used for validation is '[0-9]+%')"),
+     ("Invalid value: \"x\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
+      "regex used for validation is '[0-9]+%')")),
     (WEB, "spec progressDeadlineSeconds", 0, INVALID, "spec.progressDeadlineSeconds",
      "Invalid value: 0: must be greater than minReadySeconds"),
     (("ReplicaSet", "web-1"), "spec selector", {"matchExpressions": [{"key": "app", "operator": "In"}]}, REQUIRED,
@@ -134,8 +134,8 @@ CREATE = [
     (WEB, f"{C} env 1 valueFrom", {}, INVALID, f"{P}.env[1].valueFrom",
      'Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`'),
     (WEB, f"{C} env 1 valueFrom fieldRef fieldPath", "spec.x", UNSUPPORTED, f"{P}.env[1].valueFrom.fieldRef.fieldPath",
-     'Unsupported value: "spec.x": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", '
-     '"spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"'),
+     ('Unsupported value: "spec.x": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", '
+      '"spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"')),
     (WEB, f"{C} envFrom 0", {}, INVALID, f"{P}.envFrom[0]",
      'Invalid value: "": must specify one of: `configMapRef` or `secretRef`'),
     (WEB, f"{C} livenessProbe", {}, REQUIRED, f"{P}.livenessProbe", "Required value: must specify a handler type"),
@@ -178,6 +178,8 @@ CREATE = [
      "Invalid value: 80: must match `hostPort` when `hostNetwork` is true"),
     (POD, "spec containers 0 resources requests example.com/gpu", "1", INVALID, "spec.containers[0].resources.requests",
      'Invalid value: "1": must be equal to example.com/gpu limit of 2'),
+    (POD, "spec containers 0 resources limits example.com/gpu", DROP, REQUIRED, "spec.containers[0].resources.limits",
+     "Required value: Limit must be set for non overcommitable resources"),
     (POD, "spec tolerations", [{"key": "a", "operator": "x"}], UNSUPPORTED, "spec.tolerations[0].operator",
      'Unsupported value: "x": supported values: "Equal", "Exists"'),
     # services
@@ -191,11 +193,17 @@ CREATE = [
      'Unsupported value: "x": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'),
     (("Service", "headless"), "spec type", "NodePort", INVALID, "spec.clusterIPs[0]",
      "Invalid value: \"None\": may not be set to 'None' for NodePort services"),
+    (("Service", "web"), "spec externalTrafficPolicy", "Local", INVALID, "spec.externalTrafficPolicy",
+     'Invalid value: "Local": may only be set for externally-accessible services'),
+    (("Service", "many"), "spec ports 1", {**PORT, "name": "x", "nodePort": 30080, "port": 90}, DUPLICATE,
+     "spec.ports[1].nodePort", "Duplicate value: 30080"),
+    (("Service", "many"), "spec ports 1", {**PORT, "name": "x"}, DUPLICATE, "spec.ports[1]",
+     'Duplicate value: {"protocol":"TCP","port":80}'),
     (("Service", "alias"), "spec externalName", "", REQUIRED, "spec.externalName", "Required value"),
     # the rest
     (("ConfigMap", "cm"), "data", {"a b": ""}, INVALID, "data[a b]",
-     "Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
-     "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"),
+     ("Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+      "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')")),
     (("ConfigMap", "cm"), "data x", "", INVALID, "data[x]", 'Invalid value: "x": duplicate of key present in binaryData'),
     (("ConfigMap", "cm"), "data big", "x" * 2**20, "FieldValueTooLong", "", "Too long: may not be more than 1048576 bytes"),
     (("Secret", "tls"), "data tls.key", DROP, REQUIRED, "data[tls.key]", "Required value"),
@@ -216,7 +224,11 @@ CREATE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("which", "path", "value", "reason", "field", "message"), CREATE, ids=lambda v: v if isinstance(v, str) else None)
+@pytest.mark.parametrize(
+    ("which", "path", "value", "reason", "field", "message"),
+    CREATE,
+    ids=lambda v: v if isinstance(v, str) else None,
+)
 def test_what_is_wrong_is_named(which, path, value, reason, field, message):
     tree = ready(*which)
     put(tree, path, value)
@@ -248,7 +260,11 @@ UPDATE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("which", "path", "value", "reason", "field", "message"), UPDATE, ids=lambda v: v if isinstance(v, str) else None)
+@pytest.mark.parametrize(
+    ("which", "path", "value", "reason", "field", "message"),
+    UPDATE,
+    ids=lambda v: v if isinstance(v, str) else None,
+)
 def test_what_may_not_change(which, path, value, reason, field, message):
     old = ready(*which)
     tree = copy.deepcopy(old)
@@ -351,19 +367,31 @@ def test_missing_values_are_named_once():
     result = SCHEMAS.normalise(SCHEMAS.definition_of(row.api_version, row.kind), tree)
     defaults.apply(row, result.tree)
     causes = validation.merged(validation.create(row, result.tree), result.missing)
-    assert sorted(c.field for c in causes if c.reason == REQUIRED) == ["spec.selector", "spec.template.spec.containers[0].name"]
+    assert sorted(c.field for c in causes if c.reason == REQUIRED) == [
+        "spec.selector",
+        "spec.template.spec.containers[0].name",
+    ]
 
 
 def test_the_error():
     row = SCHEME.by_kind("apps/v1", "Deployment")
     one, two = Cause(REQUIRED, "Required value", "spec.a"), Cause(INVALID, 'Invalid value: "x": no', "spec.b")
-    assert validation.invalid(row, "web", [one]).message == 'Deployment.apps "web" is invalid: spec.a: Required value'
+    assert (
+        validation.invalid(row, "web", [one]).message
+        == 'Deployment.apps "web" is invalid: spec.a: Required value'
+    )
     error = validation.invalid(row, "web", [one, two])
-    assert error.message == 'Deployment.apps "web" is invalid: [spec.a: Required value, spec.b: Invalid value: "x": no]'
+    assert (
+        error.message
+        == 'Deployment.apps "web" is invalid: [spec.a: Required value, spec.b: Invalid value: "x": no]'
+    )
     assert error.tree()["details"] == {
         "name": "web", "group": "apps", "kind": "Deployment", "causes": [one.tree(), two.tree()],
     }  # fmt: skip
-    assert validation.invalid(SCHEME.by_kind("v1", "Pod"), "a", [one]).message == 'Pod "a" is invalid: spec.a: Required value'
+    assert (
+        validation.invalid(SCHEME.by_kind("v1", "Pod"), "a", [one]).message
+        == 'Pod "a" is invalid: spec.a: Required value'
+    )
 
 
 @given(st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True))
@@ -386,7 +414,11 @@ def test_damaged_objects_are_judged(tree, data):
     tree = copy.deepcopy(tree)
     node = tree
     for _ in range(8):
-        keys = [k for k in (node if isinstance(node, dict) else range(len(node))) if k not in ("apiVersion", "kind")]
+        keys = [
+            k
+            for k in (node if isinstance(node, dict) else range(len(node)))
+            if k not in ("apiVersion", "kind")
+        ]
         if not keys:
             break
         key = data.draw(st.sampled_from(keys))

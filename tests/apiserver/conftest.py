@@ -27,7 +27,9 @@ JOE = User("joe", ("system:authenticated",))
 class Api:
     server: ApiServer
 
-    async def send(self, method: str, path: str, body: Any = None, *, user: User = ADMIN, **headers: str) -> Response:
+    async def send(
+        self, method: str, path: str, body: Any = None, *, user: User = ADMIN, **headers: str
+    ) -> Response:
         path, _, text = path.partition("?")
         query = dict(part.partition("=")[::2] for part in text.split("&") if part)
         data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
@@ -36,7 +38,9 @@ class Api:
             Request(method=method, path=path, user=user, query=query, headers=names, body=data)
         )
 
-    async def call(self, method: str, path: str, body: Any = None, *, code: int | None = None, **more: Any) -> Any:
+    async def call(
+        self, method: str, path: str, body: Any = None, *, code: int | None = None, **more: Any
+    ) -> Any:
         response = await self.send(method, path, body, **more)
         tree = msgspec.json.decode(response.body)
         if code is not None:
@@ -52,7 +56,9 @@ class Api:
     async def put(self, path: str, body: Any, code: int = 200, **more: Any) -> Any:
         return await self.call("PUT", path, body, code=code, **more)
 
-    async def patch(self, path: str, body: Any, code: int = 200, kind: str = "merge-patch+json", **more: Any) -> Any:
+    async def patch(
+        self, path: str, body: Any, code: int = 200, kind: str = "merge-patch+json", **more: Any
+    ) -> Any:
         return await self.call("PATCH", path, body, code=code, content_type=f"application/{kind}", **more)
 
     async def delete(self, path: str, body: Any = None, code: int = 200, **more: Any) -> Any:
@@ -92,7 +98,9 @@ def make_server(schemas: Schemas, signing_key: bytes) -> Any:
     def make(store: Store | None = None, **more: Any) -> ApiServer:
         tokens = TokenConfig(key=signing_key, issuer="https://kubernetes.default.svc", audiences=("api",))
         config = ApiServerConfig(
-            tokens={"admin-token": ADMIN, "joe-token": JOE}, account_tokens=tokens, service_cidr="10.43.0.0/24"
+            tokens={"admin-token": ADMIN, "joe-token": JOE},
+            account_tokens=tokens,
+            service_cidr="10.43.0.0/24",
         )
         return ApiServer(store or MemoryStore(), schemas, config, **more)
 
@@ -144,7 +152,10 @@ def config_map() -> Any:
 def deployment() -> Any:
     def make(name: str, **spec: Any) -> dict[str, Any]:
         labels = {"app": name}
-        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "localhost/x:1"}]}}
+        template = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "localhost/x:1"}]},
+        }
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

@@ -197,11 +197,11 @@ async def test_bodies_that_do_not_fit(api, config_map):
 async def test_yaml_in_and_out(api):
     text = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {when: 2001-01-01, yes: 'no'}\n"
     response = await api.send("POST", MAPS, text, content_type="application/yaml", accept="application/yaml")
-    assert response.code == 400, "a date is text in JSON's types, but `yes` is a boolean key"
-    text = text.replace(b", yes: 'no'", b"")
-    response = await api.send("POST", MAPS, text, content_type="application/yaml", accept="application/yaml")
     assert response.content_type == "application/yaml"
+    assert b"'true': 'no'" in response.body
     assert b"when: '2001-01-01'" in response.body
+    await api.post(MAPS, b"data: {a: !!binary aGk=}", content_type="application/yaml", code=400)
+    await api.post(MAPS, b"a: [", content_type="application/yaml", code=400)
 
 
 async def test_protobuf_in(api):

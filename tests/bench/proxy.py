@@ -1,5 +1,5 @@
 """
-Measure the proxy: rules programmed into a namespace of its own, DNS answers on 127.0.0.1, memory.
+Measure pods' networks and the proxy: rules programmed into a namespace of its own, DNS answers on 127.0.0.1, memory.
 
 Run as root: `python tests/bench/proxy.py [services] [endpoints]`. Nothing is asserted.
 """
@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
 from edgekube.network import netns
 from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.nftables.layout import Ranges
 from edgekube.network.nftables.services import NftablesServiceRules
 from edgekube.proxy.dns.server import DnsServer
@@ -84,6 +86,28 @@ async def rules(services: int, count: int) -> None:
         assert await made.intact()
         print(f"{what}: {(time.perf_counter() - start) * 1e3:.2f} ms")
     made.close()
+
+
+async def pods(state: Path) -> None:
+    """Measure attaching and detaching 20 pods."""
+    addressing = NodeAddressing(
+        pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16", service_cidr="10.96.0.0/16"
+    )
+    network = LinuxPodNetwork(addressing, state, prefix=f"ekbench-{time.time_ns():x}-")
+    await network.prepare()
+    for what, step in (
+        ("attach", lambda uid: network.attach(uid, "bench", sysctls={})),
+        ("attach again", lambda uid: network.attach(uid, "bench", sysctls={})),
+        ("traffic", network.traffic),
+        ("detach", network.detach),
+    ):
+        timings = []
+        for number in range(20):
+            start = time.perf_counter()
+            await step(f"pod-{number}")
+            timings.append((time.perf_counter() - start) * 1e3)
+        print(f"{what}: median {sorted(timings)[10]:.2f} ms, worst {max(timings):.2f} ms")
+    await network.clear()
 
 
 async def loop(services: int, count: int) -> None:
@@ -164,6 +188,8 @@ def main() -> None:
     path = Path(f"/run/netns/ekbench-{time.time_ns():x}")
     netns.make(path)
     try:
+        with tempfile.TemporaryDirectory() as state:
+            netns.inside(path, lambda: asyncio.run(pods(Path(state))))
         netns.inside(path, lambda: asyncio.run(rules(services, count)))
         netns.inside(path, lambda: asyncio.run(loop(services, count)))
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekube.runtime.archive import write_archive
 from edgekube.runtime.base import (
     ContainerEvent,
     ContainerInfo,
@@ -28,7 +29,7 @@ from edgekube.runtime.base import (
 )
 from edgekube.runtime.fake import FakeRuntime
 from edgekube.runtime.podman import open_runtime
-from runtime.machine import IMAGE, PodmanMachine, test_image
+from runtime.machine import IMAGE, PodmanMachine, make_image
 
 RECORD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) (.*)")
 SLEEP = ("sh", "-c", "trap 'exit 7' TERM; echo ready; sleep 1000 & wait")
@@ -129,7 +130,7 @@ def machine() -> Iterator[PodmanMachine]:
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     make = {"fake": fake_world, "podman": podman_world}[request.param]
     async with make(request, tmp_path) as world:
-        await world.runtime.images.load(test_image(tmp_path))
+        await world.runtime.images.load(make_image(tmp_path))
         yield world
 
 
@@ -144,7 +145,12 @@ async def fake_world(_request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         return switch
 
     yield World(
-        runtime, lambda: FakeRuntime(runtime.machine), service(down=True), service(down=False), tmp_path, "/fake"
+        runtime,
+        lambda: FakeRuntime(runtime.machine),
+        service(down=True),
+        service(down=False),
+        tmp_path,
+        "/fake",
     )
     runtime.machine.power_off()
 
@@ -220,9 +226,7 @@ async def test_who_ignores_the_stop_signal_is_killed(world: World) -> None:
 
 
 async def test_the_stop_signal_can_be_chosen(world: World) -> None:
-    spec = world.spec(
-        "sh", "-c", "trap 'exit 9' USR1; echo ready; sleep 1000 & wait", stop_signal="SIGUSR1"
-    )
+    spec = world.spec("sh", "-c", "trap 'exit 9' USR1; echo ready; sleep 1000 & wait", stop_signal="SIGUSR1")
     container = await world.run(spec)
     await until(lambda: records(spec.log_path))
     await world.runtime.containers.stop(container, grace=30)
@@ -421,9 +425,7 @@ async def test_exec_gives_both_streams_and_the_code(world: World) -> None:
 
 async def test_exec_reads_stdin_to_its_end(world: World) -> None:
     container, _ = await world.running()
-    session = await world.runtime.sessions.exec(
-        container, ["sh", "-c", "cat; exit 4"], stdin=True, tty=False
-    )
+    session = await world.runtime.sessions.exec(container, ["sh", "-c", "cat; exit 4"], stdin=True, tty=False)
     data = b"x" * 999 + b"\n"
     for _ in range(300):
         await session.write(data)
@@ -519,7 +521,7 @@ async def listening(world: World) -> Listener:
 
     async def collect() -> None:
         async for event in world.runtime.containers.events():
-            events.append(event)
+            events.append(event)  # noqa: PERF401 - seen as it comes
 
     listener = Listener(events, asyncio.create_task(collect()))
     while not events:
@@ -544,8 +546,6 @@ async def test_events_tell_a_containers_life(world: World) -> None:
 
 async def test_images_are_loaded_inspected_listed_and_removed(world: World, tmp_path: Path) -> None:
     name = "localhost/other:2"
-    from edgekube.runtime.archive import write_archive
-
     write_archive(tmp_path / "other.tar", name, files={"file": b"x"}, command=("sh",))
     assert await world.runtime.images.load(tmp_path / "other.tar") == (name,)
     info = await world.runtime.images.inspect(name)

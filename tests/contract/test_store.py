@@ -320,11 +320,23 @@ async def test_a_snapshot_opens_as_a_store(store, tmp_path):
         await copy.close()
 
 
+async def test_a_snapshot_replaces_an_older_one(store, tmp_path):
+    one = await store.put("/a/x", b"1", expected=0)
+    await store.snapshot(tmp_path / "backup.db")
+    await store.delete("/a/x", expected=one.revision)
+    await store.snapshot(tmp_path / "backup.db")
+    copy = SqliteStore(tmp_path / "backup.db")
+    try:
+        assert not (await copy.list("/")).records
+    finally:
+        await copy.close()
+
+
 async def test_a_snapshot_that_cannot_be_written(store, tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(StoreUnavailable):
-        await store.snapshot(
-            tmp_path / "file" / "nowhere" if (tmp_path / "file").write_text("") else tmp_path / "file" / "x"
-        )
+        await store.snapshot(tmp_path / "file" / "backup.db")
+    await store.put("/a/x", b"1", expected=0)
 
 
 async def test_a_closed_store_says_so(store):
@@ -389,7 +401,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.accept(record)
         assert record == Record(key, value, record.revision, current.created if current else record.revision)
         self.model[key] = record
-        self.note((record, current, False))
+        self.note((record, current, False), durability)
 
     @rule(key=KEYS, durability=st.sampled_from(Durability))
     def delete(self, key, durability):
@@ -401,9 +413,9 @@ class StoreMachine(RuleBasedStateMachine):
         record = self.runner.run(self.store.delete(key, expected=current.revision, durability=durability))
         self.accept(record)
         del self.model[key]
-        self.note((record, current, True))
+        self.note((record, current, True), durability)
 
-    def note(self, change):
+    def note(self, change, _durability):
         self.states[self.revision] = dict(self.model)
         self.log.append(change)
 
@@ -468,18 +480,27 @@ class SqliteMachine(StoreMachine):
         super().__init__()
         self.stored = {}
 
-    def note(self, change):
-        super().note(change)
+    def note(self, change, durability):
+        super().note(change, durability)
+        record, _, deleted = change
+        if deleted:
+            self.stored.pop(record.key, None)
+        elif durability is not Durability.VOLATILE:
+            self.stored[record.key] = record
 
     @rule()
     def restart(self):
         self.runner.run(self.store.close())
-        before = self.revision
+        before, wrote = self.revision, bool(self.log)
         self.store = self.runner.run(self.opened())
         self.revision = self.start = self.runner.run(self.store.revision())
-        assert self.revision > before or not self.log
-        self.model = {record.key: record for record in self.runner.run(self.store.list("")).records}
+        assert self.revision > before if wrote else self.revision == before
+        records = self.runner.run(self.store.list("")).records
+        assert list(records) == [self.stored[key] for key in sorted(self.stored)]
+        self.model = dict(self.stored)
         self.states, self.log = {self.revision: dict(self.model)}, []
+        with pytest.raises(Compacted):
+            self.runner.run(self.collect("", self.revision - 1, 1))
 
 
 CHECKS = settings(

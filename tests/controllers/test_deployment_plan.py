@@ -223,7 +223,13 @@ def test_scaling_in_mid_rollout_is_shared_in_proportion(make):
 
 @pytest.mark.parametrize(
     ("surge", "unavailable", "replicas", "expected"),
-    [("25%", "25%", 3, (1, 0)), ("25%", "25%", 10, (3, 2)), (0, 0, 4, (0, 1)), ("0%", "10%", 4, (0, 1)), (2, 9, 4, (2, 4))],
+    [
+        ("25%", "25%", 3, (1, 0)),
+        ("25%", "25%", 10, (3, 2)),
+        (0, 0, 4, (0, 1)),
+        ("0%", "10%", 4, (0, 1)),
+        (2, 9, 4, (2, 4)),
+    ],
 )
 def test_fenceposts(make, surge, unavailable, replicas, expected):
     deployment = make.deployment(replicas=replicas, strategy=rolling(surge, unavailable))
@@ -261,7 +267,9 @@ def test_no_progress_for_too_long_times_out(make):
 def test_a_replica_set_that_cannot_make_pods_shows(make):
     cluster = Cluster(make, make.deployment())
     cluster.reconcile()
-    failure = apps_v1.ReplicaSetCondition(type="ReplicaFailure", status="True", reason="FailedCreate", message="quota")
+    failure = apps_v1.ReplicaSetCondition(
+        type="ReplicaFailure", status="True", reason="FailedCreate", message="quota"
+    )
     status = apps_v1.ReplicaSetStatus(replicas=0, conditions=(failure,))
     cluster.sets = [replace(rs, status=status) for rs in cluster.sets]
     cluster.reconcile()
@@ -282,5 +290,8 @@ def test_broken_old_pods_go_first(make):
     ok = apps_v1.ReplicaSetStatus(replicas=2, available_replicas=2)
     bad = apps_v1.ReplicaSetStatus(replicas=2, available_replicas=0)
     new = make.replica_set("new", replicas=0, image="web:1")
-    olds = [make.replica_set("ok", replicas=2, image="a", status=ok), make.replica_set("bad", replicas=2, image="b", status=bad)]
+    olds = [
+        make.replica_set("ok", replicas=2, image="a", status=ok),
+        make.replica_set("bad", replicas=2, image="b", status=bad),
+    ]
     assert rollout.shrunk(deployment, new, olds) == {"bad": 1}

@@ -69,8 +69,9 @@ def test_up_demo_up_again_and_down_without_a_trace(tmp_path):
 
 
 def test_taken_port_is_named():
-    with listen(16447), pytest.raises(
-        UpError, match=r"127\.0\.0\.1:16447: Address already in use; see who has it: ss -ltnp"
+    with (
+        listen(16447),
+        pytest.raises(UpError, match=r"127\.0\.0\.1:16447: Address already in use; see who has it: ss -ltnp"),
     ):
         listen(16447)
 

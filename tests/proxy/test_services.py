@@ -143,6 +143,25 @@ class TestServiceProxy:
             await asyncio.sleep(5)
             assert list(rules.rules) == [WEB]
 
+    async def test_loses_no_change_when_it_cannot_look(self):
+        class Blind(MemoryServiceRules):
+            failures = 2
+
+            async def intact(self):
+                if self.failures:
+                    self.failures -= 1
+                    raise NetworkError("no answer")
+                return await super().intact()
+
+        mirror, rules = synced(), Blind()
+        mirror.services.set(service())
+        async with running(ServiceProxy(mirror, rules, "here")):
+            await asyncio.sleep(60.001)
+            mirror.endpoint_slices.set(endpoints("10.244.1.2"))
+            await asyncio.sleep(5)
+            assert rules.failures == 0
+            assert addresses(rules) == ["10.244.1.2"]
+
     async def test_leaves_out_the_nodes_own_addresses(self):
         mirror, rules = synced(), MemoryServiceRules()
         mirror.services.set(service("dns", "10.96.0.10"))

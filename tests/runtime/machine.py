@@ -29,7 +29,7 @@ while :; do sleep 1000 & wait $! || true; done
 """
 
 
-def test_image(folder: Path) -> Path:
+def make_image(folder: Path) -> Path:
     """Write the image every test uses."""
     path = folder / "image.tar"
     write_archive(
@@ -58,6 +58,7 @@ class PodmanMachine:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         assert self._init.stdout is not None
@@ -106,7 +107,9 @@ class PodmanMachine:
         base = command[: command.index("system")]
         base = [word for word in base if word not in {"setpriv", "--pdeathsig", "KILL"}]
         environment = os.environ | {"CONTAINERS_CONF": str(self.paths.run / "containers.conf")}
-        return subprocess.run([*base, *arguments], check=True, capture_output=True, text=True, env=environment).stdout
+        return subprocess.run(
+            [*base, *arguments], check=True, capture_output=True, text=True, env=environment
+        ).stdout
 
     def close(self) -> None:
         """End all and remove all."""

@@ -6,6 +6,7 @@ members are kind, apiVersion and metadata, so that the resource version can be p
 decoding (it is known only after the write).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -34,9 +35,23 @@ def from_yaml(body: bytes) -> Any:
     import yaml  # noqa: PLC0415 - few clients send it
 
     try:
-        return yaml.load(body, Loader=_yaml_loader())  # noqa: S506 - a subclass of the safe loader
-    except yaml.YAMLError as error:
+        return _jsonable(yaml.load(body, Loader=_yaml_loader()))  # noqa: S506 - a subclass of the safe loader
+    except (yaml.YAMLError, RecursionError) as error:
         raise BadRequest(f"error decoding: yaml: {error}") from error
+
+
+def _jsonable(node: Any) -> Any:
+    """Make every key text, as in JSON; raises BadRequest for values JSON does not have."""
+    if isinstance(node, dict):
+        return {
+            key if isinstance(key, str) else msgspec.json.encode(key).decode(): _jsonable(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_jsonable(item) for item in node]
+    if node is None or isinstance(node, (str, int)) or (isinstance(node, float) and math.isfinite(node)):
+        return node
+    raise BadRequest(f"error decoding: yaml: {node!r} is no JSON value")
 
 
 @cache

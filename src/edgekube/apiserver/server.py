@@ -149,9 +149,11 @@ class ApiServer:
         ))  # fmt: skip
 
     def _pages(self) -> Pages:
-        checks = {"ping": lambda: True, "caches": self.ready.is_set}
+        alive = {"ping": lambda: True}
+        ready = {**alive, "caches": self.ready.is_set}
         discovery = pages.discovery_page(self._discover)
-        health = {f"/{name}": pages.health_page(name, checks) for name in ("healthz", "livez", "readyz")}
+        checks = {"healthz": ready, "livez": alive, "readyz": ready}
+        health = {f"/{name}": pages.health_page(name, table) for name, table in checks.items()}
         return Pages(
             exact={
                 "/": pages.root_page,

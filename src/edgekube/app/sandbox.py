@@ -79,6 +79,8 @@ def start(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
             cwd="/",
         )
     pid = _first_child(launcher) if machine.isolated else launcher.pid
+    # It is to outlive us: the Popen object must not complain when it goes.
+    launcher.returncode = 0
     handle = Handle(pid, _start_time(pid) or 0, launcher.pid, machine.isolated)
     write_atomic(_file(machine.run_dir, machine.name), msgspec.json.encode(handle))
     return handle

@@ -109,7 +109,8 @@ class LinuxPodNetwork:
         sysctl.write("net/ipv4/ip_forward", "1")
         # A redirect would use up the peer's ICMP allowance, so that rejects went silent.
         for interface in sysctl.children("net/ipv4/conf"):
-            sysctl.write(f"net/ipv4/conf/{interface}/send_redirects", "0")
+            # Interfaces come and go meanwhile.
+            sysctl.write(f"net/ipv4/conf/{interface}/send_redirects", "0", missing_ok=True)
         links = Links()
         try:
             loopback = links.find("lo")
@@ -121,12 +122,10 @@ class LinuxPodNetwork:
             links.set(index)
             # Without a default route a ClusterIP would be unreachable before NAT sees the packet.
             links.add_route(self._plan.service_cidr, index=index, source=self._plan.gateway)
-            found = {
-                link.alias.split(" ")[0]: _address_of(link.name) for link in links.all() if _is_pod(link.name)
-            }
+            found = _pods_in_kernel(links)
         finally:
             links.close()
-        self._addresses.adopt({uid: address for uid, address in found.items() if uid})
+        self._addresses.adopt(found)
         for item in self._list():
             # Noted before a power cut: nothing is left of it.
             if item.uid not in found and not Path(item.netns).exists():

@@ -23,7 +23,8 @@ _TYPE_MASK = 0x3FFF
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_BUFFER = 1 << 20
+_BUFFER = 1 << 16
+"""Bytes a read takes: the kernel puts at most 32 KiB into one."""
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")

@@ -22,14 +22,16 @@ def path_of(name: str) -> str:
     return name if name[3] == "/" else name.translate(str.maketrans("./", "/."))
 
 
-def write(path: str, value: str) -> None:
-    """Set what is at `path` below /proc/sys; NetworkError if there is no such setting or value."""
+def write(path: str, value: str, *, missing_ok: bool = False) -> None:
+    """Set what is at `path` below /proc/sys; NetworkError if it cannot be, or is not there."""
     file = _PROC / path
     try:
         # What is so already need not be writable (/proc/sys is read-only in many containers).
         if file.read_text().split() != value.split():
             file.write_text(value)
     except OSError as error:
+        if missing_ok and not file.exists():
+            return
         raise NetworkError(
             f"cannot set sysctl {path.replace('/', '.')} to {value!r}: {error.strerror}"
         ) from error

@@ -88,12 +88,13 @@ class ServiceProxy:
         del key
         now = asyncio.get_running_loop().time()
         self._last = now
-        frontends = self._plan()
         if self._programmed is not None and now >= self._looked + self._check:
             if not await self._rules.intact():
                 log.warning("somebody removed service rules: writing them again")
                 self._programmed = None
             self._looked = now
+        frontends = self._plan()
+        # Until this has ended well, nobody knows what is programmed.
         programmed, self._programmed = self._programmed, None
         if programmed is not None and await self._changed(programmed, frontends):
             self._programmed = programmed

@@ -18,6 +18,8 @@ from edgekube.scheduler.plugins import Change, Plugins
 LONGEST = 300.0
 """Seconds after which a sleeping pod is tried again, whatever happened."""
 
+EVERYTHING = frozenset(Change)
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -37,6 +39,7 @@ class SchedulingQueue:
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[int, str, int, str]] = []
         self._ready: set[str] = set()
+        self._sleeping: set[str] = set()
         self._working: set[str] = set()
         self._backoff = Backoff[str](first=1.0, limit=10.0)
         self._changes: dict[Change, int] = {}
@@ -65,8 +68,8 @@ class SchedulingQueue:
         entry = self._entries.pop(uid, None)
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
-        self._ready.discard(uid)
-        self._working.discard(uid)
+        for group in (self._ready, self._working, self._sleeping):
+            group.discard(uid)
         self._backoff.forget(uid)
 
     async def get(self) -> PodInfo:
@@ -93,8 +96,9 @@ class SchedulingQueue:
         self._working.discard(uid)
         if entry is None:
             return
-        wakes = frozenset().union(*(self._wakes.get(name, frozenset(Change)) for name in plugins))
+        wakes = frozenset().union(*(self._wakes.get(name, EVERYTHING) for name in plugins))
         entry.sleeping = plugins
+        self._sleeping.add(uid)
         if any(self._changes.get(change, 0) > entry.taken for change in wakes):
             self._wake(uid, entry)
         else:
@@ -111,15 +115,15 @@ class SchedulingQueue:
         """Wake the pods this change may help."""
         self._count += 1
         self._changes[change] = self._count
-        for uid, entry in self._entries.items():
-            if entry.sleeping and any(
-                change in self._wakes.get(name, frozenset(Change)) for name in entry.sleeping
-            ):
+        for uid in tuple(self._sleeping):
+            entry = self._entries[uid]
+            if any(change in self._wakes.get(name, EVERYTHING) for name in entry.sleeping):
                 self._wake(uid, entry)
 
     def _wake(self, uid: str, entry: _Entry) -> None:
         """Queue after the back-off, so that a busy cluster does not try the same pod all the time."""
         entry.sleeping = frozenset()
+        self._sleeping.discard(uid)
         self._later(uid, entry, self._backoff.next(uid))
 
     def _later(self, uid: str, entry: _Entry, delay: float) -> None:
@@ -132,6 +136,7 @@ class SchedulingQueue:
         if entry is None or uid in self._ready or uid in self._working:
             return
         entry.sleeping, entry.timer = frozenset(), None
+        self._sleeping.discard(uid)
         self._ready.add(uid)
         self._serial += 1
         pod = entry.info.pod

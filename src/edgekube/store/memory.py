@@ -89,9 +89,9 @@ class MemoryStore:
     async def snapshot(self, path: Path) -> int:
         """Write all records in the layout of the embedded store, which can be opened from it."""
         self._usable()
-        from edgekube.store.sqlite.rows import write_backup  # noqa: PLC0415 - seldom used
+        from edgekube.store.sqlite.backup import write_new  # noqa: PLC0415 - seldom used
 
-        write_backup(path, self._records.values(), self._feed.revision)
+        write_new(path, self._records.values(), self._feed.revision)
         return self._feed.revision
 
     async def close(self) -> None:

@@ -85,6 +85,11 @@ class Receiver:
         self.seq = envelope.seq
         return verdict
 
+    def restart(self) -> None:
+        """Take whatever comes next as the start: a resync is under way."""
+        self.epoch, self.seq = "", 0
+        self._former.clear()
+
 
 def encode(epoch: str, seq: int, kind: Kind, body: object = None) -> bytes:
     """Return one message; `body` is a wire Struct, or None for an empty one."""

@@ -62,6 +62,11 @@ class ObjectDelta(msgspec.Struct, array_like=True, frozen=True):
     """Names this content: equal versions of a key mean equal content. Opaque to the node."""
     raw: bytes
 
+    @property
+    def key(self) -> str:
+        """How digests name the object."""
+        return f"{self.path}/{self.namespace}/{self.name}"
+
 
 class Objects(msgspec.Struct, array_like=True, frozen=True):
     """Body of OBJECTS."""

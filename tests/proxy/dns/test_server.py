@@ -395,6 +395,14 @@ class TestRobustness:
             answer = dnslib.DNSRecord.parse(await send(address, query.pack()))
             assert answer.ar[0].edns_rcode << 4 | answer.header.rcode == 16
 
+    async def test_listens_before_its_address_is_there(self):
+        task = asyncio.create_task(DnsServer(filled(), addresses=["192.0.2.53"], port=PORT).run())
+        await asyncio.sleep(0.02)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
     async def test_says_which_address_is_taken_and_starts_again_at_once(self):
         mirror = filled()
         address = loopback()

@@ -78,7 +78,7 @@ def _gates(spec: Tree, before: Tree, problems: Problems) -> None:
     for index, gate in enumerate(spec.get("schedulingGates", ())):
         if gate.get("name") not in had:
             problems.forbidden(
-                f"spec.schedulingGates[{index}]",
+                f"spec.schedulingGates[{index}].name",
                 f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'",
             )
 

@@ -24,11 +24,6 @@ def requirements(tree: Tree, path: str, problems: Problems) -> None:
                 problems.invalid(here, amount, "must be an integer")
     for name, amount in requests.items():
         _fits(name, amount, limits.get(name), path=f"{path}.requests", problems=problems)
-    for name in limits:
-        if is_extended(name) and name not in requests:
-            problems.required(
-                f"{path}.requests", f"Request must be set for non overcommitable resources: {name}"
-            )
 
 
 def is_extended(name: str) -> bool:

@@ -78,8 +78,18 @@ def _ports(ports: list[Tree], kind: str, problems: Problems) -> None:
             problems.forbidden(f"{path}.nodePort", "may not be used when `type` is 'ClusterIP'")
         key = (port.get("protocol"), number)
         if key in seen_numbers:
-            problems.duplicate(path, port)
+            problems.duplicate(path, {"protocol": key[0], "port": number})
         seen_numbers.add(key)
+    _node_ports(ports, problems)
+
+
+def _node_ports(ports: list[Tree], problems: Problems) -> None:
+    seen = set()
+    for index, port in enumerate(ports):
+        key = (port.get("protocol"), port.get("nodePort", 0))
+        if key[1] and key in seen:
+            problems.duplicate(f"spec.ports[{index}].nodePort", key[1])
+        seen.add(key)
 
 
 def _addresses(spec: Tree, kind: str, problems: Problems) -> None:
@@ -96,6 +106,13 @@ def _addresses(spec: Tree, kind: str, problems: Problems) -> None:
         problems.each(f"spec.externalIPs[{index}]", address, names.ip_address(address))
     for index, block in enumerate(spec.get("loadBalancerSourceRanges", ())):
         problems.each(f"spec.loadBalancerSourceRanges[{index}]", block, names.cidr(block))
+    if spec.get("loadBalancerSourceRanges") and kind != "LoadBalancer":
+        problems.forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
+    policy = spec.get("externalTrafficPolicy")
+    if policy and kind not in ("LoadBalancer", "NodePort") and not spec.get("externalIPs"):
+        problems.invalid(
+            "spec.externalTrafficPolicy", policy, "may only be set for externally-accessible services"
+        )
     for field in ("externalTrafficPolicy", "internalTrafficPolicy"):
         if spec.get(field):
             problems.one_of(spec, field, "spec", supported=("Cluster", "Local"))

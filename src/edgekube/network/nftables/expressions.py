@@ -183,6 +183,11 @@ def reject() -> bytes:
     return expression("reject", number(1, 0), attribute(2, b"\3"))
 
 
+def reject_by_reset() -> bytes:
+    """Say `reject with tcp reset`, of TCP packets only."""
+    return expression("reject", number(1, 1))
+
+
 def update(name: str) -> bytes:
     """Say `update @name { … }`: note the key in FIRST, or begin its timeout afresh."""
     return expression("dynset", text(1, name), number(3, 1), number(4, FIRST))

@@ -32,7 +32,7 @@ SERVICES, NODE_PORTS, REFUSED, REFUSED_PORTS, HAIRPIN = (
     "refused-node-ports",
     "hairpin",
 )
-FIXED_RULES = 12
+FIXED_RULES = 14
 """How many rules `write_frame` writes."""
 
 _MASQUERADE = 0x4000
@@ -59,6 +59,7 @@ def write_frame(change: Transaction, ranges: Ranges) -> None:
     change.add_set(REFUSED_PORTS, place[1:])
     change.add_set(HAIRPIN, [ADDRESS, ADDRESS])
     change.add_chain("dispatch")
+    change.add_chain("refuse")
     change.add_chain("prerouting", hook=Hook("nat", PREROUTING, -100))
     change.add_chain("output", hook=Hook("nat", OUTPUT, -100))
     change.add_chain("postrouting", hook=Hook("nat", POSTROUTING, 100))
@@ -109,13 +110,28 @@ def _write_postrouting(change: Transaction, ranges: Ranges) -> None:
 
 
 def _write_refusals(change: Transaction, ranges: Ranges) -> None:
-    port = (nft.to_this_node(), _place(nft.FIRST), nft.lookup(REFUSED_PORTS), nft.counter(), nft.reject())
+    # ICMP errors are rationed (one a second and peer); resets are not.
+    change.add_rule("refuse", nft.of_protocol(Transport.TCP), nft.reject_by_reset())
+    change.add_rule("refuse", nft.reject())
+    port = (
+        nft.to_this_node(),
+        _place(nft.FIRST),
+        nft.lookup(REFUSED_PORTS),
+        nft.counter(),
+        nft.goto("refuse"),
+    )
     change.add_rule("refuse-input", *port, comment="no endpoints")
     for chain in ("refuse-forward", "refuse-output"):
-        service = (nft.destination(), _place(nft.FIRST + 1), nft.lookup(REFUSED), nft.counter(), nft.reject())
+        service = (
+            nft.destination(),
+            _place(nft.FIRST + 1),
+            nft.lookup(REFUSED),
+            nft.counter(),
+            nft.goto("refuse"),
+        )
         change.add_rule(chain, *service, comment="no endpoints")
         stray = (nft.destination(), nft.within(ranges.service_cidr), nft.to_this_node(equal=False))
-        change.add_rule(chain, *stray, nft.counter(), nft.reject(), comment="no such service")
+        change.add_rule(chain, *stray, nft.counter(), nft.goto("refuse"), comment="no such service")
 
 
 def chain_of(frontend: Frontend) -> str:

@@ -81,6 +81,9 @@ class NftablesServiceRules:
         self._forget(rules)
 
     def _change(self, put: dict[Frontend, Forwarding], drop: list[Frontend]) -> None:
+        absent = [frontend for frontend in drop if frontend not in self._rules]
+        if absent:
+            raise NetworkError(f"no rule for {absent[0]}")
         touched = [*put, *drop]
         old = {frontend: self._rules[frontend] for frontend in touched if frontend in self._rules}
         before, after = layout.elements(old), layout.elements(put)

@@ -76,7 +76,8 @@ def _initialized(row: View) -> bool:
 
 def _conditions(seen: Scene, before: core_v1.PodStatus, phase: str) -> tuple[core_v1.PodCondition, ...]:
     pod, rows, memory = seen.pod, seen.rows, seen.memory
-    sandbox = memory.attachment is not None or (bool(pod.spec.host_network) and memory.volumes_ready)
+    # Containers that run have their sandbox, though a restarted agent has not looked at it yet.
+    sandbox = memory.attachment is not None or memory.volumes_ready or any(row.current for row in rows)
     ready = _containers_ready(rows, phase)
     verdicts = {
         "PodReadyToStartContainers": (sandbox and not memory.detached, "", ""),

@@ -22,7 +22,7 @@ from edgekube.node.pod.steps import Steps
 from edgekube.node.pod.view import View, views
 from edgekube.node.probes.check import Answer, Target
 from edgekube.node.probes.prober import ProbeKey, Wish
-from edgekube.node.probes.state import UNKNOWN, ProbeKind, judge
+from edgekube.node.probes.state import UNKNOWN, Health, ProbeKind, judge
 from edgekube.runtime.base import Phase
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,16 @@ class PodWorker:
         self._backoff = Backoff[str](first=0.5, limit=60.0)
         self._reported = pod.status
         self._told: set[tuple[str, str]] = set()
+        self._recall(pod.status)
         self.update(pod)
+
+    def _recall(self, status: core_v1.PodStatus) -> None:
+        """Take up what probes found before the agent was restarted, lest ready pods leave their services."""
+        for container in (*status.init_container_statuses, *status.container_statuses):
+            if container.started or container.ready:
+                identity = container.container_id.partition("://")[2]
+                known = Health(started=container.started or None, ready=container.ready or None)
+                self.memory.health[identity] = known
 
     def update(self, pod: core_v1.Pod) -> None:
         """Take the pod's new form."""

@@ -60,7 +60,10 @@ async def check(probe: core_v1.Probe, target: Target, sessions: Sessions) -> Ans
                 return await _grpc(probe.grpc, target)
             return await ask(probe, target, sessions)
     except TimeoutError:
-        return Answer(success=False, output=f"command timed out after {seconds:g}s" if probe.exec else _late(probe, target))
+        return Answer(
+            success=False,
+            output=f"command timed out after {seconds:g}s" if probe.exec else _late(probe, target),
+        )
 
 
 async def ask(handler: Handler, target: Target, sessions: Sessions) -> Answer:
@@ -88,7 +91,10 @@ async def run_command(command: tuple[str, ...], container: str, sessions: Sessio
     except RuntimeFailure as error:
         return Answer(success=False, output=str(error))
     text = output.decode(errors="replace")
-    return Answer(success=code == 0, output=text if code == 0 or text else f"command {' '.join(command)} exited with {code}")
+    return Answer(
+        success=code == 0,
+        output=text if code == 0 or text else f"command {' '.join(command)} exited with {code}",
+    )
 
 
 async def _tcp(action: core_v1.TCPSocketAction, target: Target) -> Answer:

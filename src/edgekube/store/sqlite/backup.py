@@ -2,10 +2,11 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 
-from edgekube.store.base import StoreError, StoreUnavailable
+from edgekube.store.base import Record, StoreError, StoreUnavailable
 from edgekube.store.sqlite import rows
 
 BUMP = 1_000_000_000
@@ -17,16 +18,21 @@ not happen again (etcdutl's `--bump-revision` recommends the same).
 
 def copy_to(source: sqlite3.Connection, path: Path) -> None:
     """Write what `source` sees to `path`, all or nothing; closes `source`. Raises StoreUnavailable."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with closing(source):
-            partial.unlink(missing_ok=True)
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            _copy(source, partial)
-        _settle(partial, path)
-    except (OSError, sqlite3.Error) as error:
-        partial.unlink(missing_ok=True)
-        raise StoreUnavailable(f"{path}: {error}") from error
+    with closing(source):
+        _produce(path, source.backup)
+
+
+def write_new(path: Path, records: Iterable[Record], revision: int) -> None:
+    """Write `records`, as of `revision`, to `path`, all or nothing. Raises StoreUnavailable."""
+
+    def fill(connection: sqlite3.Connection) -> None:
+        rows.create(connection)
+        connection.execute("BEGIN")
+        rows.write(connection, {record.key: record for record in records})
+        rows.reserve(connection, revision)
+        connection.execute("COMMIT")
+
+    _produce(path, fill)
 
 
 def restore(url: str, path: Path) -> None:
@@ -39,24 +45,22 @@ def restore(url: str, path: Path) -> None:
 
     target = path_of(url)
     handle = lock(target)
-    partial = target.with_name(target.name + ".partial")
     try:
         if target.exists():
             raise StoreError(f"{target} exists; move it away first")
-        partial.unlink(missing_ok=True)
-        with closing(_opened(path)) as source:
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            _copy(source, partial)
-        with closing(rows.plain(partial)) as connection:
-            rows.reserve(connection, rows.reserved(connection) + BUMP)
         for leftover in ("-wal", "-shm"):
             target.with_name(target.name + leftover).unlink(missing_ok=True)
-        _settle(partial, target)
+        with closing(_opened(path)) as source:
+            _produce(target, lambda connection: _bumped(source, connection))
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"{path}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _bumped(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    source.backup(target)
+    rows.reserve(target, rows.reserved(target) + BUMP)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -76,11 +80,22 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _copy(source: sqlite3.Connection, target: Path) -> None:
-    with closing(rows.plain(target)) as connection:
-        source.backup(connection)
-        # One plain file, whole without any log beside it.
-        connection.execute("PRAGMA journal_mode = DELETE")
+def _produce(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
+    """Make a file beside `path` and move it there when it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(rows.plain(partial)) as connection:
+            connection.execute(f"PRAGMA page_size = {rows.PAGE_SIZE}")
+            fill(connection)
+            # One plain file, whole without any log beside it.
+            connection.execute("PRAGMA journal_mode = DELETE")
+        _settle(partial, path)
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StoreUnavailable(f"{path}: {error}") from error
 
 
 def _settle(partial: Path, path: Path) -> None:

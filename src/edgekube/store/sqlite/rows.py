@@ -8,7 +8,7 @@ with rowids keeps more of a value on its leaf page and writes a third less than 
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgekube.store.base import Record, StoreUnavailable
@@ -134,17 +134,3 @@ def reserved(connection: sqlite3.Connection) -> int:
 def reserve(connection: sqlite3.Connection, revision: int) -> None:
     """Allow revisions up to `revision`, within the caller's transaction."""
     connection.execute("UPDATE meta SET value = ? WHERE name = 'reserved'", (revision,))
-
-
-def write_backup(path: Path, records: Iterable[Record], revision: int) -> None:
-    """Write a new file with `records`, as of `revision`. Raises StoreUnavailable."""
-    connection = connect(path)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        write(connection, {record.key: record for record in records})
-        reserve(connection, revision)
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
-    finally:
-        connection.close()

@@ -16,7 +16,7 @@ from edgekube.store.feed import BYTES, CHANGES, Feed
 from edgekube.store.sqlite import rows
 from edgekube.store.sqlite.backup import copy_to
 from edgekube.store.sqlite.batch import Batch, Write
-from edgekube.store.sqlite.writer import Call, Counters, Writer
+from edgekube.store.sqlite.writer import FLUSH, Call, Counters, Writer
 
 WAITING = 8192
 """Writes that may wait; more of them are refused, for the flash is hopelessly behind."""
@@ -36,14 +36,20 @@ def open_store(url: str) -> Store:
 
 
 class SqliteStore:
-    """One process may have the file open; `changes` and `size` bound the history."""
+    """
+    One process may have the file open.
 
-    def __init__(self, path: Path, *, changes: int = CHANGES, size: int = BYTES) -> None:
+    `changes` and `size` bound the history; `flush` is for how many seconds a soft write may stay unsynced.
+    """
+
+    def __init__(
+        self, path: Path, *, changes: int = CHANGES, size: int = BYTES, flush: float = FLUSH
+    ) -> None:
         self._path = path
         self._lock = lock(path)
         self._reader: sqlite3.Connection | None = None
         try:
-            self._writer = Writer(path, self._deliver_soon)
+            self._writer = Writer(path, self._deliver_soon, flush=flush)
             self._reader = rows.connect(path)
         except BaseException:
             os.close(self._lock)

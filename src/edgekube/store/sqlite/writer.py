@@ -7,7 +7,7 @@ waiting on purpose. How sure a commit is depends on what is in it:
 * anything DURABLE: `synchronous=FULL`, the log is on flash before the answers go out;
 * SOFT only: `synchronous=NORMAL`, the commit is written into the log file but not synced. The
   kernel has it, so killing the process loses nothing. The next durable commit syncs the same log,
-  or this thread does after FLUSH seconds. A power cut loses at most the unsynced end of the log:
+  or this thread does after `flush` seconds. A power cut loses at most the unsynced end of the log:
   SQLite drops it as a whole (WAL frames are chained by checksum), so what survives is a state that was;
 * VOLATILE only: no commit at all.
 
@@ -69,13 +69,14 @@ class Counters:
 class Writer(threading.Thread):
     """Owns the writing connection and the volatile values; `deliver` is called on this thread, in revision order."""
 
-    def __init__(self, path: Path, deliver: Callable[[Batch], None]) -> None:
+    def __init__(self, path: Path, deliver: Callable[[Batch], None], *, flush: float = FLUSH) -> None:
         super().__init__(name="store-writer", daemon=True)
         self.connection = rows.connect(path)
         self.volatile: dict[str, Record] = {}
         self.counters = Counters()
         self._wal = path.with_name(path.name + "-wal")
         self._deliver = deliver
+        self._flush_after = flush
         self._queue: queue.SimpleQueue[Write | Call | _Stop] = queue.SimpleQueue()
         self._reserved = rows.reserved(self.connection)
         self.revision = self._reserved + 1
@@ -120,7 +121,9 @@ class Writer(threading.Thread):
                 return self._queue.get_nowait()
             if not self._unsynced_since:
                 return self._queue.get()
-            return self._queue.get(timeout=max(self._unsynced_since + FLUSH - time.monotonic(), 0.001))
+            return self._queue.get(
+                timeout=max(self._unsynced_since + self._flush_after - time.monotonic(), 0.001)
+            )
         except queue.Empty:
             return None
 
@@ -181,6 +184,8 @@ class Writer(threading.Thread):
 
     def _mark(self, batch: Batch) -> int:
         """Return how far to reserve in this commit; 0: not now. A commit that syncs anyway does it early."""
+        if not batch.changes():
+            return 0
         left = self._reserved - batch.revision
         if left < 0 or (batch.synced and left < BLOCK // 2):
             return batch.revision + BLOCK
@@ -199,7 +204,7 @@ class Writer(threading.Thread):
             self._unsynced_since = time.monotonic()
 
     def _remember(self, batch: Batch) -> None:
-        self.counters.writes += len(batch.outcomes)
+        self.counters.writes += len(batch.changes())
         for key, record in batch.memory.items():
             if record is None:
                 self.volatile.pop(key, None)
@@ -214,7 +219,7 @@ class Writer(threading.Thread):
             log.exception("rolling back failed")
 
     def _flush_if_due(self) -> None:
-        if self._unsynced_since and time.monotonic() >= self._unsynced_since + FLUSH:
+        if self._unsynced_since and time.monotonic() >= self._unsynced_since + self._flush_after:
             self._flush()
 
     def _flush(self) -> None:
@@ -226,7 +231,7 @@ class Writer(threading.Thread):
             finally:
                 os.close(handle)
         except OSError:
-            log.exception("%s cannot be synced; trying again in %g s", self._wal, FLUSH)
+            log.exception("%s cannot be synced; trying again in %g s", self._wal, self._flush_after)
             self._unsynced_since = time.monotonic()
         else:
             self.counters.flushes += 1

@@ -1,0 +1,75 @@
+"""Discovery, version, health, metrics, OpenAPI."""
+
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+
+
+async def test_plain_lists(api):
+    assert (await api.get("/api"))["versions"] == ["v1"]
+    groups = {group["name"]: group for group in (await api.get("/apis"))["groups"]}
+    assert groups["apps"]["preferredVersion"] == {"groupVersion": "apps/v1", "version": "v1"}
+    assert (await api.get("/apis/apps"))["name"] == "apps"
+    core = {entry["name"]: entry for entry in (await api.get("/api/v1"))["resources"]}
+    assert core["pods"]["shortNames"] == ["po"]
+    assert core["pods/eviction"] | {"verbs": 0} == {
+        "name": "pods/eviction", "singularName": "", "namespaced": True, "kind": "Eviction", "verbs": 0,
+        "group": "policy", "version": "v1",
+    }  # fmt: skip
+    assert core["endpoints"]["singularName"] == "endpoints"
+    apps = {entry["name"]: entry for entry in (await api.get("/apis/apps/v1"))["resources"]}
+    assert (apps["deployments/scale"]["group"], apps["deployments/scale"]["kind"]) == ("autoscaling", "Scale")
+    for path in ("/api/v2", "/apis/none", "/apis/apps/v9", "/apis/none/v1"):
+        await api.get(path, code=404)
+
+
+async def test_the_aggregated_form_echoes_its_type(api):
+    response = await api.send("GET", "/apis", accept=AGGREGATED)
+    assert response.content_type == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    tree = await api.get("/apis", accept=AGGREGATED)
+    assert (tree["kind"], tree["apiVersion"]) == ("APIGroupDiscoveryList", "apidiscovery.k8s.io/v2")
+    apps = next(item for item in tree["items"] if item["metadata"]["name"] == "apps")
+    (version,) = apps["versions"]
+    assert version["freshness"] == "Current"
+    entry = next(r for r in version["resources"] if r["resource"] == "deployments")
+    assert entry["responseKind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    assert entry["scope"] == "Namespaced"
+    scale = next(s for s in entry["subresources"] if s["subresource"] == "scale")
+    assert scale["responseKind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+
+
+async def test_every_row_of_the_scheme_is_found(api):
+    for row in api.server.scheme:
+        path = f"/apis/{row.group}/{row.version}" if row.group else f"/api/{row.version}"
+        assert row.plural in {entry["name"] for entry in (await api.get(path))["resources"]}
+
+
+async def test_version_and_health(api):
+    version = await api.get("/version")
+    assert (version["major"], version["minor"]) == ("1", "37")
+    assert version["gitVersion"].startswith("v1.37.0+edgekube")
+    for path in ("/healthz", "/livez", "/readyz"):
+        assert (await api.send("GET", path)).body == b"ok"
+    assert b"[+]caches ok" in (await api.send("GET", "/readyz?verbose")).body
+
+
+async def test_a_server_that_is_not_ready_says_so(make_server):
+    from edgekube.apiserver.identity import ANONYMOUS
+    from edgekube.apiserver.request import Request
+
+    server = make_server()
+    response = await server.handler.answer(Request(method="GET", path="/readyz", user=ANONYMOUS))
+    assert (response.code, b"[-]caches failed" in response.body) == (500, True)
+    response = await server.handler.answer(Request(method="GET", path="/livez", user=ANONYMOUS))
+    assert response.code == 200
+
+
+async def test_metrics(api):
+    await api.get("/api/v1/nodes/none", code=404)
+    text = (await api.send("GET", "/metrics")).body.decode()
+    assert 'apiserver_request_total{method="GET",code="404"} 1' in text
+    assert 'apiserver_storage_objects{resource="namespaces"} 4' in text
+    assert "apiserver_longrunning_requests 0" in text
+
+
+async def test_paths_that_nobody_serves(api):
+    await api.get("/openapi/v2", code=404)
+    await api.get("/nothing", code=404)
