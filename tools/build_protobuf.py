@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from edgekube.api.schema.zeros import is_pointer
+
 OUT = Path(__file__).parent.parent / "src" / "edgekube" / "api" / "protobuf"
 META = "k8s.io.apimachinery.pkg.apis.meta.v1"
 SPECIAL = {
@@ -27,24 +29,6 @@ SPECIAL = {
     "k8s.io.apimachinery.pkg.util.intstr.IntOrString": "intstr",
 }
 SCALARS = {3: "int64", 5: "int32", 8: "bool", 9: "string", 12: "bytes"}
-# Strings and numbers that are pointers in Go: sent only when set, so an empty one means something.
-POINTER_STRINGS = {
-    "storageClassName", "ingressClassName", "loadBalancerClass", "runtimeClassName", "volumeAttributesClassName",
-}  # fmt: skip
-POINTERS = {("EndpointPort", "name"), ("ClientIPConfig", "timeoutSeconds"), ("VolumeNodeResources", "count")}
-# Optional numbers and booleans that are no pointers in Go: always sent, and zero means absent.
-VALUES = {
-    "active", "authenticated", "availableReplicas", "chapAuthDiscovery", "chapAuthSession", "code",
-    "count", "currentHealthy", "currentReplicas", "denied", "deprecatedCount", "desiredHealthy",
-    "disruptionsAllowed", "expectedPods", "failed", "failureThreshold", "fullyLabeledReplicas",
-    "generation", "globalDefault", "healthCheckNodePort", "hostIPC", "hostNetwork", "hostPID",
-    "hostPort", "initialDelaySeconds", "minReadySeconds", "nodePort", "number", "numberAvailable",
-    "numberUnavailable", "observedGeneration", "paused", "periodSeconds", "publishNotReadyAddresses",
-    "readOnly", "readyReplicas", "retryAfterSeconds", "signal", "sizeBytes", "sslEnabled", "stdin",
-    "stdinOnce", "succeeded", "successThreshold", "timeoutSeconds", "tty", "unavailableReplicas",
-    "unschedulable", "updatedNumberScheduled", "updatedReplicas",
-}  # fmt: skip
-STATUS_VALUES = {"replicas", "currentReplicas"}
 RENAMED = {"uID": "uid", "aPIGroup": "apiGroup"}
 
 
@@ -87,7 +71,7 @@ class Builder:
             kind = "inline"
         keep = (
             name in definition.get("required", ())
-            or self.is_pointer(message, name, kind)
+            or self.keeps_zero(message, name, kind)
             or bool(self.messages[message].get("map"))
         )
         return [
@@ -99,13 +83,10 @@ class Builder:
             keep,
         ]
 
-    def is_pointer(self, message: str, name: str, kind: str) -> bool:
-        short = message.rpartition(".")[2]
-        if (short, name) in POINTERS or (kind == "string" and name in POINTER_STRINGS):
-            return True
-        if kind in ("int32", "int64", "bool"):
-            return name not in VALUES and not (short.endswith("Status") and name in STATUS_VALUES)
-        return kind not in ("string", "bytes")
+    def keeps_zero(self, message: str, name: str, kind: str) -> bool:
+        if kind in SCALARS.values():
+            return is_pointer(message.rpartition(".")[2], name, text=kind in ("string", "bytes"))
+        return True
 
     def build(self) -> bytes:
         rows = {

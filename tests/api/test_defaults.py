@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekube.api import defaults, validation
+from edgekube.api import defaults
 from edgekube.api.defaults.container import pull_policy
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
@@ -155,39 +155,6 @@ def test_services():
     assert many["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
     assert manifest("Service", "headless")["spec"]["clusterIPs"] == ["None"]
     assert "ipFamilies" not in manifest("Service", "alias")["spec"]
-
-
-def test_a_service_keeps_what_it_was_given():
-    row = SCHEME.by_kind("v1", "Service")
-    old = manifest("Service", "many")
-    old["spec"] |= {"clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5"]}
-    old["spec"]["ports"][1]["nodePort"] = 31000
-    new = copy.deepcopy(next(m for m in MANIFESTS if m["metadata"]["name"] == "many"))
-    defaults.carry_over(row, new, old)
-    defaults.apply(row, new)
-    assert new["spec"]["clusterIPs"] == ["10.0.0.5"]
-    assert new["spec"]["ports"][1]["nodePort"] == 31000
-    alias = manifest("Service", "alias")
-    defaults.carry_over(row, alias, old)
-    assert "clusterIP" not in alias["spec"]
-
-
-def test_a_service_that_changes_its_type_drops_what_belonged_to_the_old_one():
-    row = SCHEME.by_kind("v1", "Service")
-    old = manifest("Service", "many")
-    old["spec"] |= {"clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5"]}
-    plain = copy.deepcopy(old)
-    plain["spec"]["type"] = "ClusterIP"
-    defaults.carry_over(row, plain, old)
-    defaults.apply(row, plain)
-    assert validation.update(row, plain, old) == []
-    assert plain["spec"]["clusterIP"] == "10.0.0.5"
-    alias = copy.deepcopy(old)
-    alias["spec"] |= {"type": "ExternalName", "externalName": "example.com"}
-    defaults.carry_over(row, alias, old)
-    defaults.apply(row, alias)
-    assert validation.update(row, alias, old) == []
-    assert "clusterIPs" not in alias["spec"]
 
 
 def test_secrets_and_namespaces_and_nodes():

@@ -242,6 +242,8 @@ def test_damaged_bodies_are_read_or_refused(sent, data):
 def test_every_row_of_the_scheme_has_a_message_that_fits_its_schema():
     schemas = Schemas.load()
     for row in BUILT_IN:
+        if row.group == "metrics.k8s.io":  # served by another API server in Kubernetes
+            continue
         message = TABLE.message_of(row.api_version, row.kind)
         definition = schemas.definition(schemas.definition_of(row.api_version, row.kind))
         names = {field.name for field in TABLE.fields(message).values()}

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekube.api.patch.strategic import strategic_patch
 from edgekube.api.resource import Resource
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import BUILT_IN
 
 DEPLOYMENT = "io.k8s.api.apps.v1.Deployment"
+# Metrics are served by another API server in Kubernetes, so their schemas are elsewhere.
+ROWS = [row for row in BUILT_IN if row.group != "metrics.k8s.io"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def container_of(result):
 
 
 def test_every_row_of_the_scheme_has_a_definition(schemas):
-    for row in BUILT_IN:
+    for row in ROWS:
         name = schemas.definition_of(row.api_version, row.kind)
         assert name is not None
         assert schemas.definition(name)["type"] == "object"
@@ -75,6 +78,35 @@ def test_nulls_are_dropped_and_quantities_canonical(schemas):
     assert container["resources"] == {
         "limits": {"cpu": "500m", "memory": "1Gi"},
         "requests": {"cpu": "1", "memory": "0"},
+    }
+
+
+def test_zero_values_that_say_nothing_go(schemas):
+    """Go leaves them out when it encodes, so two clients of one object would differ."""
+    tree = deployment(
+        args=[], tty=False, securityContext={}, env=[{"name": "A", "value": ""}], ports=[{"containerPort": 80, "hostPort": 0}],
+        livenessProbe={"grpc": {"port": 1, "service": ""}, "periodSeconds": 0},
+    )  # fmt: skip
+    tree["spec"] |= {"replicas": 0, "paused": False, "minReadySeconds": 0}
+    tree["metadata"] |= {"annotations": {}, "namespace": "", "labels": {"a": ""}}
+    tree["spec"]["template"]["spec"] |= {
+        "hostNetwork": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 0,
+    }
+    result = schemas.normalise(DEPLOYMENT, tree)
+    assert container_of(result) == {
+        "name": "web", "image": "localhost/web:1", "securityContext": {}, "env": [{"name": "A"}],
+        "ports": [{"containerPort": 80}], "livenessProbe": {"grpc": {"port": 1, "service": ""}},
+    }  # fmt: skip
+    assert result.tree["metadata"] == {"name": "web", "labels": {"a": ""}}
+    assert result.tree["spec"].keys() == {"replicas", "selector", "template"}
+    pod = result.tree["spec"]["template"]["spec"]
+    assert (pod["enableServiceLinks"], pod["terminationGracePeriodSeconds"]) == (False, 0)
+    assert "hostNetwork" not in pod
+    claim = {"metadata": {"name": "a"}, "spec": {"storageClassName": "", "accessModes": []}}
+    assert schemas.normalise("io.k8s.api.core.v1.PersistentVolumeClaim", claim).tree["spec"] == {
+        "storageClassName": ""
     }
 
 
@@ -238,6 +270,28 @@ def test_merge_shapes(schemas):
     assert meta.field("labels").shape is None
 
 
+def test_strategic_patches_by_shape(schemas):
+    tree = deployment(env=[{"name": "A", "value": "1"}], ports=[{"containerPort": 80}])
+    patch = {
+        "spec": {
+            "template": {
+                "spec": {
+                    "containers": [
+                        {"name": "side", "image": "localhost/s:1"},
+                        {"name": "web", "env": [{"name": "B", "value": "2"}]},
+                    ],
+                    "tolerations": [{"operator": "Exists"}],
+                }
+            }
+        }
+    }
+    patched = strategic_patch(tree, patch, schemas.shape(DEPLOYMENT))
+    by_name = {one["name"]: one for one in patched["spec"]["template"]["spec"]["containers"]}
+    assert by_name.keys() == {"web", "side"}
+    assert by_name["web"]["image"] == "localhost/web:1"
+    assert {variable["name"] for variable in by_name["web"]["env"]} == {"A", "B"}
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 2**33) | st.floats() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -293,7 +347,7 @@ def structs(schemas, name, depth):
     return build()
 
 
-@pytest.mark.parametrize("row", BUILT_IN, ids=lambda row: row.kind)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 def test_what_fits_is_accepted_stays_and_decodes(schemas, row: Resource):
     name = schemas.definition_of(row.api_version, row.kind)
 
@@ -320,7 +374,7 @@ def test_any_json_is_walked(tree):
 
 
 def test_what_is_zero_for_missing_values_decodes(schemas):
-    for row in BUILT_IN:
+    for row in ROWS:
         name = schemas.definition_of(row.api_version, row.kind)
         msgspec.convert(
             schemas.normalise(

@@ -89,12 +89,19 @@ def test_signatures(signing_key):
 
 @pytest.mark.parametrize(
     ("later", "uid", "audiences", "known"),
-    [(0, "u1", ("api",), True), (600, "u1", ("api",), False), (0, "u2", ("api",), False), (0, "u1", ("other",), False)],
+    [
+        (0, "u1", ("api",), True),
+        (600, "u1", ("api",), False),
+        (0, "u2", ("api",), False),
+        (0, "u1", ("other",), False),
+    ],
 )
 async def test_account_tokens(signing_key, later, uid, audiences, known):
     clock = [NOW]
     config = TokenConfig(key=signing_key, issuer="me", audiences=("api",))
-    tokens = ServiceAccountTokens(config, Objects(serviceaccounts_sa={"metadata": {"uid": uid}}), lambda: clock[0])
+    tokens = ServiceAccountTokens(
+        config, Objects(serviceaccounts_sa={"metadata": {"uid": uid}}), lambda: clock[0]
+    )
     token = tokens.issue("ns", {"name": "sa", "uid": "u1"}, seconds=600, audiences=audiences)
     clock[0] += timedelta(seconds=later)
     user = await tokens.authenticate(Credentials(token=token))
@@ -148,10 +155,15 @@ def test_built_in_rights(user, access, allowed):
         ),
         (
             "/apis/apps/v1/namespaces/x/deployments/d",
-            'deployments.apps "d" is forbidden: User "joe" cannot get resource "deployments" in API group "apps" '
-            'in the namespace "x"',
+            (
+                'deployments.apps "d" is forbidden: User "joe" cannot get resource "deployments" in API group "apps" '
+                'in the namespace "x"'
+            ),
         ),
-        ("/api/v1/nodes", 'nodes is forbidden: User "joe" cannot list resource "nodes" in API group "" at the cluster scope'),
+        (
+            "/api/v1/nodes",
+            'nodes is forbidden: User "joe" cannot list resource "nodes" in API group "" at the cluster scope',
+        ),
         ("/metrics", 'forbidden: User "joe" cannot get path "/metrics"'),
     ],
 )

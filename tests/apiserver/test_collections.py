@@ -184,7 +184,7 @@ async def test_bookmarks_come_each_minute(make_server, start):
 
 
 async def test_the_typed_client_in_process(api, config_map):
-    client = Client(api.server.local((await _admin())))
+    client = Client(api.server.local(await _admin()))
     await fill(api, config_map, "a")
     found = await client.get(CONFIG_MAPS, Key("default", "a"))
     assert found.metadata.name == "a"
@@ -197,9 +197,3 @@ async def test_the_typed_client_in_process(api, config_map):
     with pytest.raises(Expired):
         await anext(client.watch(CONFIG_MAPS, namespace="default", since="1"))
     assert not (await client.list(PODS)).items
-
-
-async def _admin():
-    from edgekube.apiserver.identity import User
-
-    return User("admin", ("system:masters",))

@@ -1,5 +1,10 @@
 """Discovery, version, health, metrics, OpenAPI."""
 
+import gzip
+
+from edgekube.apiserver.identity import ANONYMOUS
+from edgekube.apiserver.request import Request
+
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 
@@ -52,9 +57,6 @@ async def test_version_and_health(api):
 
 
 async def test_a_server_that_is_not_ready_says_so(make_server):
-    from edgekube.apiserver.identity import ANONYMOUS
-    from edgekube.apiserver.request import Request
-
     server = make_server()
     response = await server.handler.answer(Request(method="GET", path="/readyz", user=ANONYMOUS))
     assert (response.code, b"[-]caches failed" in response.body) == (500, True)
@@ -73,3 +75,20 @@ async def test_metrics(api):
 async def test_paths_that_nobody_serves(api):
     await api.get("/openapi/v2", code=404)
     await api.get("/nothing", code=404)
+
+
+async def test_openapi_documents_are_cached_by_hash(api):
+    index = await api.get("/openapi/v3")
+    entry = index["paths"]["apis/coordination.k8s.io/v1"]["serverRelativeURL"]
+    response = await api.send("GET", entry)
+    assert response.code == 200
+    headers = dict(response.headers)
+    assert "immutable" in headers["Cache-Control"]
+    again = await api.send("GET", entry, if_none_match=headers["ETag"])
+    assert (again.code, again.body) == (304, b"")
+    squeezed = await api.send("GET", entry, accept_encoding="gzip")
+    assert ("Content-Encoding", "gzip") in squeezed.headers
+    assert gzip.decompress(squeezed.body) == response.body
+    document = await api.get(entry)
+    assert "io.k8s.api.coordination.v1.Lease" in document["components"]["schemas"]
+    await api.get("/openapi/v3/apis/none/v1", code=404)

@@ -5,6 +5,8 @@ import base64
 import msgspec
 import pytest
 
+from edgekube.api import protobuf
+
 NS = "/api/v1/namespaces/default"
 MAPS = f"{NS}/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -205,8 +207,6 @@ async def test_yaml_in_and_out(api):
 
 
 async def test_protobuf_in(api):
-    from edgekube.api import protobuf
-
     tree = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"k": "dg=="}}
     body = protobuf.encode(tree, table=protobuf.FieldTable.load())
     made = await api.post(f"{NS}/secrets", body, content_type="application/vnd.kubernetes.protobuf")

@@ -1,5 +1,7 @@
 """status, scale, binding, eviction, token and the questions of authentication and authorization."""
 
+from edgekube.apiserver.identity import User
+
 NS = "/api/v1/namespaces/default"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 
@@ -91,8 +93,6 @@ async def test_a_token_is_bound_to_what_exists(api, account):
 
 
 async def test_who_am_i_and_may_i(api):
-    from edgekube.apiserver.identity import User
-
     joe = User("joe", ("system:authenticated",))
     me = await api.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, user=joe)
     assert me["status"]["userInfo"] == {"username": "joe", "groups": ["system:authenticated"]}

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from edgekube.api.kinds.core_v1 import EVENTS, NODES, PERSISTENT_VOLUMES, PODS, SERVICES
@@ -167,14 +168,16 @@ async def test_a_table_of_a_list(api, config_map):
 async def test_partial_objects(api, config_map):
     made = await api.post(MAPS, config_map("a", x="1"))
     partial = await api.get(f"{MAPS}/a", accept=PARTIAL.format(""))
-    assert partial == {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": made["metadata"]}
+    assert partial == {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": made["metadata"],
+    }
     listed = await api.get(MAPS, accept=PARTIAL.format("List"))
     assert (listed["kind"], listed["items"]) == ("PartialObjectMetadataList", [partial])
 
 
 async def test_a_watched_table_has_headers_once(api, config_map):
-    import msgspec
-
     await api.post(MAPS, config_map("a"))
     await api.post(MAPS, config_map("b"))
     query = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"

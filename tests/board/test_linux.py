@@ -2,9 +2,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
-from board import trees
 
+from board import trees
 from edgekube.board.facts import architecture, count_cpus, label_value
 from edgekube.board.linux import LinuxBoard, Process
 from edgekube.board.obstacles import RELEASED
@@ -208,8 +209,6 @@ def test_big_pages_and_rights_are_noted(tmp_path):
 
 
 def test_this_machines_numbers_agree_with_an_independent_witness():
-    import psutil
-
     real = LinuxBoard()
     facts, usage = real.facts(), real.usage()
     assert facts.cpus == psutil.cpu_count()

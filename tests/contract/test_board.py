@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from board import trees
 
+from board import trees
 from edgekube.board.base import Board, Obstacle
 from edgekube.board.fake import FakeBoard
 from edgekube.board.linux import LinuxBoard, Process

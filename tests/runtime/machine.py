@@ -64,14 +64,15 @@ class PodmanMachine:
         assert self._init.stdout is not None
         assert self._init.stdout.readline() == b"ready\n"
         self.pid1 = int(Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text())
-        self.enter = ("nsenter", "-t", str(self.pid1), "-m", "-n", "-p", "-u", "-i", "--")
+        # Entering a mount namespace changes the working directory to /, where an agent's service never is.
+        work = self.paths.run / "work"
+        work.mkdir(parents=True)
+        self.enter = ("nsenter", "-t", str(self.pid1), "-m", "-n", "-p", "-u", "-i", f"--wd={work}", "--")
         self.service = PodmanService(self.paths, enter=self.enter)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the service; returns when it listens."""
-        work = self.paths.run / "work"
-        work.mkdir(parents=True, exist_ok=True)
         settings = self.paths.run / "containers.conf"
         settings.write_text(configuration())
         self.paths.socket.unlink(missing_ok=True)
@@ -81,7 +82,6 @@ class PodmanMachine:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=output,
-                cwd=work,
                 env=os.environ | {"CONTAINERS_CONF": str(settings)},
                 start_new_session=True,
             )

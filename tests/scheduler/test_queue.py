@@ -8,6 +8,8 @@ import pytest
 from edgekube.scheduler.plugins import Change, Plugins
 from edgekube.scheduler.queue import LONGEST, SchedulingQueue
 
+pytestmark = pytest.mark.looptime
+
 FIT = frozenset({"NodeResourcesFit"})
 
 

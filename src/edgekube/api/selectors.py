@@ -87,7 +87,8 @@ class Requirement:
         if self.operator == "!":
             return f"!{self.key}"
         if self.operator in {"in", "notin"}:
-            return f"{self.key} {self.operator} ({','.join(self.values)})"
+            # "()" would be no value at all, not the empty one.
+            return f"{self.key} {self.operator} ({','.join(self.values) or ','})"
         return f"{self.key}{self.operator}{self.values[0]}"
 
 

@@ -117,16 +117,20 @@ class HttpServer:
         if response.events is not None:
             return await self._follow(raw, response.events)
         body = response.body
-        shown = {"Content-Type": response.content_type, "Cache-Control": "no-cache, private"}
-        if len(body) >= ZIP_FROM and "gzip" in headers.get("accept-encoding", ""):
+        shown = {
+            "Content-Type": response.content_type,
+            "Cache-Control": "no-cache, private",
+            **dict(response.headers),
+        }
+        if _worth_zipping(body, shown) and "gzip" in headers.get("accept-encoding", ""):
             body = await asyncio.to_thread(gzip.compress, body, 1)
             shown["Content-Encoding"] = "gzip"
         if len(body) <= SLICE or raw.method == "HEAD":
             answer: web.StreamResponse = web.Response(body=body, status=response.code, headers=shown)
-            _add(answer, response)
+            _add_warnings(answer, response)
             return answer
         answer = web.StreamResponse(status=response.code, headers={**shown, "Content-Length": str(len(body))})
-        _add(answer, response)
+        _add_warnings(answer, response)
         await answer.prepare(raw)
         view = memoryview(body)
         for start in range(0, len(body), SLICE):
@@ -198,9 +202,17 @@ async def _body(raw: web.BaseRequest) -> bytes:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {BODY_LIMIT}") from error
 
 
-def _add(answer: web.StreamResponse, response: Response) -> None:
-    for name, value in response.headers:
-        answer.headers.add(name, value)
+def _worth_zipping(body: bytes, headers: Mapping[str, str]) -> bool:
+    return len(body) >= ZIP_FROM and "Content-Encoding" not in headers
+
+
+def _add_warnings(answer: web.StreamResponse, response: Response) -> None:
+    """Send every warning: it is the one header that comes more than once."""
+    if response.headers:
+        answer.headers.popall("Warning", None)
+        for name, value in response.headers:
+            if name == "Warning":
+                answer.headers.add(name, value)
 
 
 def listen_context(certificate: str, key: str, *, authority: str = "") -> ssl.SSLContext:

@@ -5,11 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from edgekube.api.errors import ServiceUnavailable
 from edgekube.apiserver.discovery import Discovery
 from edgekube.apiserver.handler import Page
 from edgekube.apiserver.request import Request, Response, truthy
-from edgekube.apiserver.route import not_served
 
 TEXT = "text/plain; charset=utf-8"
 Checks = Mapping[str, Callable[[], bool]]
@@ -88,13 +86,3 @@ async def root_page(_request: Request) -> Response:
         "/version",
     ]
     return Response(body=msgspec.json.encode({"paths": paths}))
-
-
-async def nothing_page(_request: Request) -> Response:
-    """Refuse what is not served on purpose."""
-    raise not_served()
-
-
-def unavailable(why: str) -> ServiceUnavailable:
-    """Return the answer while the server is not ready."""
-    return ServiceUnavailable(why, retry_after=1)

@@ -29,6 +29,7 @@ from edgekube.apiserver.http import Extra, HttpServer
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.local import LocalCarrier
 from edgekube.apiserver.metrics import Metrics
+from edgekube.apiserver.openapi import OpenApiPages
 from edgekube.apiserver.present import Presenter
 from edgekube.apiserver.reading import Reading
 from edgekube.apiserver.registry.meta import utcnow
@@ -152,6 +153,7 @@ class ApiServer:
         alive = {"ping": lambda: True}
         ready = {**alive, "caches": self.ready.is_set}
         discovery = pages.discovery_page(self._discover)
+        documents = OpenApiPages(self.parts.codec.schemas, lambda: tuple(self.scheme), self.config.version)
         checks = {"healthz": ready, "livez": alive, "readyz": ready}
         health = {f"/{name}": pages.health_page(name, table) for name, table in checks.items()}
         return Pages(
@@ -161,7 +163,7 @@ class ApiServer:
                 "/metrics": pages.metrics_page(self._metrics_text),
                 **health,
             },
-            below={"api": discovery, "apis": discovery, "openapi": pages.nothing_page},
+            below={"api": discovery, "apis": discovery, "openapi": documents.page},
         )
 
     def _discover(self) -> Discovery:

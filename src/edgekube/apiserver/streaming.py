@@ -29,6 +29,8 @@ class Streaming:
 
     async def serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse | None:
         """Return the finished stream, or None when this is another sort of request."""
+        if request.path.rpartition("/")[2] not in KINDS:
+            return None
         address = split(request.path)
         if address is None or address.subresource not in KINDS or address.plural != "pods" or address.group:
             return None

@@ -153,9 +153,9 @@ VIRTUAL: Sequence[Virtual] = (
 )
 
 
+_BY_PATH = {(entry.row.group, entry.row.version, entry.row.plural): entry for entry in VIRTUAL}
+
+
 def by_path(group: str, version: str, plural: str) -> Virtual | None:
     """Return the row served at that path."""
-    for entry in VIRTUAL:
-        if (entry.row.group, entry.row.version, entry.row.plural) == (group, version, plural):
-            return entry
-    return None
+    return _BY_PATH.get((group, version, plural))

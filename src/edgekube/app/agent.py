@@ -27,7 +27,10 @@ from edgekube.proxy.routes import NodeRoutes
 from edgekube.proxy.services import ServiceProxy
 from edgekube.runtime.podman.runtime import open_runtime
 from edgekube.runtime.podman.service import PodmanService, ServicePaths
+from edgekube.transport.base import Message
+from edgekube.transport.mqtt import open_transport
 from edgekube.transport.options import TransportOptions
+from edgekube.transport.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ async def _until_signalled(options: AgentOptions, paths: AgentPaths, member: Mem
 async def serve(options: AgentOptions, paths: AgentPaths, member: Membership) -> None:
     """Compose the agent and run it until cancelled."""
     facts, name = member.facts, member.node_name
-    link = NodeLink(_transport_options(facts, name, paths), facts.cluster, name, paths.wish)
+    link = NodeLink(open_transport(_transport(facts, name, paths)), facts.cluster, name, paths.wish)
     network = _Network(options, paths, facts, link.mirror, name)
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
@@ -141,10 +144,10 @@ class _Network:
             await changed.wait()
 
 
-def _transport_options(facts: ClusterFacts, name: str, paths: AgentPaths) -> TransportOptions:
+def _transport(facts: ClusterFacts, name: str, paths: AgentPaths) -> TransportOptions:
     return TransportOptions(
         brokers=facts.brokers, client_id=f"{facts.cluster}-{name}", authority=paths.authority,
-        certificate=paths.certificate, key=paths.key,
+        certificate=paths.certificate, key=paths.key, will=Message(Topics(facts.cluster).gone(name), b""),
     )  # fmt: skip
 
 

@@ -93,6 +93,10 @@ class Kubelet:
             self._mirror.pods.subscribe(self._pod_changed)
             self._mirror.config_maps.subscribe(self._config_map_changed)
             self._mirror.secrets.subscribe(self._secret_changed)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
 
     # --- pods ---
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import msgspec
@@ -168,8 +169,9 @@ class Streams:
         try:
             reader, writer = await connect_in(netns, "127.0.0.1", request.port)
         except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
             raise StatusError(
-                f"failed to connect to localhost:{request.port} inside namespace: {error.strerror or error}"
+                f"failed to connect to localhost:{request.port} inside namespace: {why}"
             ) from error
         try:
             async with asyncio.TaskGroup() as group:

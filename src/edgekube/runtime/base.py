@@ -296,9 +296,20 @@ class RuntimeInfo:
 class ContainerRuntime(Protocol):
     """A runtime: its three faces, its version, its end."""
 
-    containers: Containers
-    sessions: Sessions
-    images: Images
+    @property
+    def containers(self) -> Containers:
+        """The life of containers."""
+        ...
+
+    @property
+    def sessions(self) -> Sessions:
+        """Processes and their streams."""
+        ...
+
+    @property
+    def images(self) -> Images:
+        """Images on the node."""
+        ...
 
     async def info(self) -> RuntimeInfo:
         """Return name and version; raises RuntimeUnavailable."""

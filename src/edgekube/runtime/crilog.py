@@ -1,6 +1,9 @@
 """The CRI log format: `<RFC3339Nano> stdout|stderr F|P <text>` per line (Kubernetes' CRI logging KEP)."""
 
+import os
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 STREAMS = {1: b"stdout", 2: b"stderr"}
@@ -18,7 +21,7 @@ class LogWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("ab", buffering=0)
+        self._descriptor, self._close = _open(path, self)
 
     def write(self, channel: int, data: bytes, now: float) -> None:
         """Write output of channel 1 or 2: whole lines as F, an unfinished one as P."""
@@ -26,13 +29,18 @@ class LogWriter:
         *whole, rest = data.split(b"\n")
         for tag, line in [*((b"F", line) for line in whole), *([(b"P", rest)] if rest else [])]:
             records += b"%s %s %s %s\n" % (timestamp(now), STREAMS[channel], tag, line)
-        self._file.write(records)
+        os.write(self._descriptor, records)
 
     def reopen(self) -> None:
         """Open the path anew."""
-        self._file.close()
-        self._file = self._path.open("ab", buffering=0)
+        self._close()
+        self._descriptor, self._close = _open(self._path, self)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; harmless again. A writer that is forgotten closes by itself."""
+        self._close()
+
+
+def _open(path: Path, owner: LogWriter) -> tuple[int, Callable[[], object]]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return descriptor, weakref.finalize(owner, os.close, descriptor)

@@ -33,10 +33,6 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("apps", "ReplicaSet"): replicaset.replica_set,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
 }
-_CARRY_OVER: dict[tuple[str, str], Callable[[dict[str, Any], dict[str, Any]], None]] = {
-    ("", "Service"): service.carry_over,
-    ("", "Namespace"): namespace.carry_over,
-}
 
 
 def apply(resource: AnyResource, tree: dict[str, Any]) -> None:
@@ -44,10 +40,3 @@ def apply(resource: AnyResource, tree: dict[str, Any]) -> None:
     default = _BY_KIND.get((resource.group, resource.kind))
     if default:
         default(tree)
-
-
-def carry_over(resource: AnyResource, tree: dict[str, Any], old: dict[str, Any]) -> None:
-    """Before `apply` on a plain update: keep, in place, what the server once gave and the client left out."""
-    keep = _CARRY_OVER.get((resource.group, resource.kind))
-    if keep:
-        keep(tree, old)

@@ -15,9 +15,3 @@ def namespace(tree: Tree) -> None:
     if "deletionTimestamp" not in metadata and FINALIZER not in spec.get("finalizers", ()):
         spec["finalizers"] = [*spec.get("finalizers", ()), FINALIZER]
     fill_empty(tree.setdefault("status", {}), {"phase": "Active"})
-
-
-def carry_over(tree: Tree, old: Tree) -> None:
-    """Keep the finalizers: only the `finalize` subresource changes them."""
-    if "finalizers" in old.get("spec", {}):
-        tree.setdefault("spec", {})["finalizers"] = list(old["spec"]["finalizers"])

@@ -9,7 +9,9 @@ PODS = Resource(
     "", "v1", "Pod", "pods", t.Pod, short_names=("po",), categories=("all",),
     subresources=("status", "log", "exec", "attach", "portforward", "binding", "eviction", "ephemeralcontainers"),
 )  # fmt: skip
-NODES = Resource("", "v1", "Node", "nodes", t.Node, scope=CLUSTER, short_names=("no",), subresources=("status",))
+NODES = Resource(
+    "", "v1", "Node", "nodes", t.Node, scope=CLUSTER, short_names=("no",), subresources=("status",)
+)
 NAMESPACES = Resource(
     "", "v1", "Namespace", "namespaces", t.Namespace, scope=CLUSTER, short_names=("ns",),
     subresources=("status", "finalize"),
@@ -18,12 +20,27 @@ NAMESPACES = Resource(
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", t.ConfigMap, short_names=("cm",))
 SECRETS = Resource("", "v1", "Secret", "secrets", t.Secret)
 SERVICE_ACCOUNTS = Resource(
-    "", "v1", "ServiceAccount", "serviceaccounts", t.ServiceAccount, short_names=("sa",), subresources=("token",)
+    "",
+    "v1",
+    "ServiceAccount",
+    "serviceaccounts",
+    t.ServiceAccount,
+    short_names=("sa",),
+    subresources=("token",),
 )
 SERVICES = Resource(
-    "", "v1", "Service", "services", t.Service, short_names=("svc",), categories=("all",), subresources=("status",)
+    "",
+    "v1",
+    "Service",
+    "services",
+    t.Service,
+    short_names=("svc",),
+    categories=("all",),
+    subresources=("status",),
 )
-ENDPOINTS = Resource("", "v1", "Endpoints", "endpoints", t.Endpoints, singular="endpoints", short_names=("ep",))
+ENDPOINTS = Resource(
+    "", "v1", "Endpoints", "endpoints", t.Endpoints, singular="endpoints", short_names=("ep",)
+)
 EVENTS = Resource("", "v1", "Event", "events", t.Event, short_names=("ev",), durability=Durability.VOLATILE)
 PERSISTENT_VOLUMES = Resource(
     "", "v1", "PersistentVolume", "persistentvolumes", t.PersistentVolume, scope=CLUSTER, short_names=("pv",),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgekube.api.errors import BadRequest, Cause, Invalid, RequestEntityTooLarge
-from edgekube.api.patch.tree import clone, same
+from edgekube.api.patch.tree import bounded, clone, same
 
 MAX_OPERATIONS = 10_000
 """As in kube-apiserver, so that one request cannot keep the server busy."""
@@ -18,6 +18,7 @@ class _DoesNotApply(Exception):
     """Why an operation cannot be done."""
 
 
+@bounded
 def json_patch(tree: Any, operations: Any) -> Any:
     """
     Return `tree` after `operations`; the result shares nothing with the arguments.
@@ -51,16 +52,16 @@ def _apply(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
 
 
 def _add(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
-    _insert(root, _pointer(operation, "path"), clone(_value(operation)))
+    _insert(root, _pointer(operation, "path"), clone(_value(operation)), "add")
 
 
 def _remove(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
-    _take(root, _pointer(operation, "path"))
+    _take(root, _pointer(operation, "path"), "remove")
 
 
 def _replace(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
     path = _pointer(operation, "path")
-    parent, last = _parent(root, path)
+    parent, last = _parent(root, path, "replace")
     value = clone(_value(operation))
     if isinstance(parent, list):
         parent[_index(parent, last, path, len(parent) - 1)] = value
@@ -74,18 +75,19 @@ def _move(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
     source, target = _pointer(operation, "from"), _pointer(operation, "path")
     if target != source and target[: len(source)] == source:
         raise _DoesNotApply(f"move operation does not apply: {_text(source)} cannot move into itself")
-    _insert(root, target, _take(root, source))
+    _insert(root, target, _take(root, source, "move"), "move")
 
 
 def _copy(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
-    _insert(root, _pointer(operation, "path"), clone(_get(root, _pointer(operation, "from"))))
+    value = clone(_get(root, _pointer(operation, "from"), "copy"))
+    _insert(root, _pointer(operation, "path"), value, "copy")
 
 
 def _test(root: dict[str, Any], operation: Mapping[str, Any]) -> None:
     path = _pointer(operation, "path")
     expected = operation.get("value")
     try:
-        found = _get(root, path)
+        found = _get(root, path, "test")
     except _DoesNotApply:
         # A missing member equals null, as clients of Kubernetes rely on.
         found = None
@@ -123,29 +125,36 @@ def _text(path: tuple[str, ...]) -> str:
     return "/".join(token.replace("~", "~0").replace("/", "~1") for token in path)
 
 
-def _missing(what: str, path: tuple[str, ...]) -> _DoesNotApply:
+def _missing(operation: str, path: tuple[str, ...]) -> _DoesNotApply:
     return _DoesNotApply(
-        f"{what} operation does not apply: doc is missing path: {_text(path)}: missing value"
+        f"{operation} operation does not apply: doc is missing path: {_text(path)}: missing value"
     )
 
 
-def _get(root: dict[str, Any], path: tuple[str, ...]) -> Any:
+def _get(root: dict[str, Any], path: tuple[str, ...], operation: str) -> Any:
+    return _walk(root, path, path, operation)
+
+
+def _parent(
+    root: dict[str, Any], path: tuple[str, ...], operation: str
+) -> tuple[dict[str, Any] | list[Any], str]:
+    parent = _walk(root, path[:-1], path, operation)
+    if not isinstance(parent, dict | list):
+        raise _missing(operation, path)
+    return parent, path[-1]
+
+
+def _walk(root: dict[str, Any], tokens: tuple[str, ...], path: tuple[str, ...], operation: str) -> Any:
+    """Follow the first `tokens` of `path`."""
     node: Any = root
-    for token in path:
+    for token in tokens:
         if isinstance(node, list):
             node = node[_index(node, token, path, len(node) - 1)]
         elif isinstance(node, dict) and token in node:
             node = node[token]
         else:
-            raise _missing("get", path)
+            raise _missing(operation, path)
     return node
-
-
-def _parent(root: dict[str, Any], path: tuple[str, ...]) -> tuple[dict[str, Any] | list[Any], str]:
-    parent = _get(root, path[:-1]) if len(path) > 1 else root
-    if not isinstance(parent, dict | list):
-        raise _missing("get", path)
-    return parent, path[-1]
 
 
 def _index(items: list[Any], token: str, path: tuple[str, ...], last: int) -> int:
@@ -160,8 +169,8 @@ def _index(items: list[Any], token: str, path: tuple[str, ...], last: int) -> in
     return int(token)
 
 
-def _insert(root: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    parent, last = _parent(root, path)
+def _insert(root: dict[str, Any], path: tuple[str, ...], value: Any, operation: str) -> None:
+    parent, last = _parent(root, path, operation)
     if isinstance(parent, dict):
         parent[last] = value
     elif last == "-":
@@ -170,10 +179,10 @@ def _insert(root: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         parent.insert(_index(parent, last, path, len(parent)), value)
 
 
-def _take(root: dict[str, Any], path: tuple[str, ...]) -> Any:
-    parent, last = _parent(root, path)
+def _take(root: dict[str, Any], path: tuple[str, ...], operation: str) -> Any:
+    parent, last = _parent(root, path, operation)
     if isinstance(parent, list):
         return parent.pop(_index(parent, last, path, len(parent) - 1))
     if last not in parent:
-        raise _missing("remove", path)
+        raise _missing(operation, path)
     return parent.pop(last)

@@ -1,140 +1,217 @@
 """
-Strategic merge patch (Kubernetes' strategic-merge-patch.md).
+Strategic merge patch (Kubernetes docs, "Strategic Merge Patch"; apimachinery strategicpatch).
 
-Objects merge by field. Lists merge by the merge key their shape names, or as sets of plain values;
-other lists are replaced. Directives: `$patch: delete | replace | merge`, `$retainKeys`,
-`$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`.
+Objects merge field by field. A list is replaced unless its field says `merge`: then plain values
+are united, and objects are paired by the merge key. Directives:
+
+* `$patch: replace | delete | merge` in an object or, but for merge, as an item in a list;
+* `$deleteFromPrimitiveList/<field>`: plain values to take out;
+* `$setElementOrder/<field>`: the order wished for, by value or by merge key;
+* `$retainKeys`: the only members an object may keep.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgekube.api.errors import BadRequest
 from edgekube.api.patch.order import arrange, check_order
 from edgekube.api.patch.shape import FieldShape, Shape
-from edgekube.api.patch.tree import clone
+from edgekube.api.patch.tree import bounded, clone, same
 
 DIRECTIVE = "$patch"
 RETAIN = "$retainKeys"
-DELETE_VALUES = "$deleteFromPrimitiveList/"
-ORDER = "$setElementOrder/"
+DELETE_FROM = "$deleteFromPrimitiveList/"
+SET_ORDER = "$setElementOrder/"
+ATOMIC = FieldShape((), "", None)
+
+Tree = dict[str, Any]
 
 
-def strategic_patch(tree: Any, patch: Any, shape: Shape | None) -> Any:
-    """Return `tree` with `patch` merged in, as `shape` says; neither is changed. Raises BadRequest."""
+@bounded
+def strategic_patch(tree: Any, patch: Any, shape: Shape | None) -> Tree:
+    """
+    Return `tree` after `patch`; the result shares nothing with the arguments. Nulls in the patch remove.
+
+    `shape` None means that nothing is known of the fields: objects merge and lists are replaced.
+    Raises BadRequest for malformed patches.
+    """
     if not isinstance(patch, dict):
-        raise BadRequest("strategic merge patch: must be an object")
-    return _merge_object(tree if isinstance(tree, dict) else {}, patch, shape)
+        raise BadRequest("error decoding patch: a strategic merge patch is an object")
+    return _merge(clone(tree) if isinstance(tree, dict) else {}, clone(patch), shape)
 
 
-def _merge_object(tree: dict[str, Any], patch: dict[str, Any], shape: Shape | None) -> dict[str, Any]:
-    directive = patch.get(DIRECTIVE, "merge")
-    if directive == "replace":
-        return {name: clone(value) for name, value in patch.items() if name != DIRECTIVE}
-    if directive == "delete":
-        return {}
-    if directive != "merge":
-        raise BadRequest(f"strategic merge patch: unknown $patch {directive!r}")
-    result = _retained(tree, patch)
-    for name, values in patch.items():
-        if name.startswith(DELETE_VALUES):
-            _delete_values(result, name.removeprefix(DELETE_VALUES), values)
+def _merge(tree: Tree, patch: Tree, shape: Shape | None) -> Tree:
+    """Merge into `tree`, which is ours to change, as is `patch`."""
+    directive = patch.pop(DIRECTIVE, None)
+    if directive is not None:
+        handler = ON_OBJECT.get(directive) if isinstance(directive, str) else None
+        if handler is None:
+            raise _unknown(directive)
+        replaced = handler(patch)
+        if replaced is not None:
+            return replaced
+    _retain(tree, patch)
+    for name in [name for name in patch if name.startswith(SET_ORDER)]:
+        _ordered(tree, patch, name, shape)
     for name, value in patch.items():
-        if not name.startswith("$"):
-            _merge_field(result, name, value, shape)
-    for directive_name, order in patch.items():
-        if directive_name.startswith(ORDER):
-            name = directive_name.removeprefix(ORDER)
-            field = shape.field(name) if shape is not None else None
-            key = field.merge_key if field is not None else ""
-            check_order(_present(patch.get(name)), order if isinstance(order, list) else (), key, name)
-            _order(tree, result, name, order, key)
-    return result
-
-
-def _retained(tree: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    if RETAIN not in patch:
-        return dict(tree)
-    if not isinstance(patch[RETAIN], list):
-        raise BadRequest("strategic merge patch: $retainKeys must be a list")
-    return {name: value for name, value in tree.items() if name in patch[RETAIN]}
-
-
-def _present(items: Any) -> list[Any]:
-    """Return the items of a patch list that stay, without those it deletes."""
-    return (
-        [i for i in items or () if not (isinstance(i, dict) and DIRECTIVE in i)]
-        if isinstance(items, list)
-        else []
-    )
-
-
-def _merge_field(result: dict[str, Any], name: str, value: Any, shape: Shape | None) -> None:
-    field = shape.field(name) if shape is not None else None
-    if value is None:
-        result.pop(name, None)
-    elif isinstance(value, dict):
-        result[name] = _merge_map(result.get(name), value, field)
-    elif isinstance(value, list) and field is not None and "merge" in field.strategies:
-        old = result.get(name)
-        result[name] = _merge_list(old if isinstance(old, list) else [], value, field)
-    else:
-        result[name] = _clean(value)
-
-
-def _merge_map(old: Any, value: dict[str, Any], field: FieldShape | None) -> dict[str, Any]:
-    if field is not None and "replace" in field.strategies and DIRECTIVE not in value:
-        return dict(value)
-    return _merge_object(old if isinstance(old, dict) else {}, value, field.shape if field else None)
-
-
-def _merge_list(old: list[Any], patch: list[Any], field: FieldShape) -> list[Any]:
-    if not field.merge_key:
-        return [*old, *(value for value in patch if value not in old)]
-    items = list(old)
-    key = field.merge_key
-    if any(isinstance(item, dict) and item.get(DIRECTIVE) == "replace" for item in patch):
-        return [_clean(item) for item in patch if not (isinstance(item, dict) and set(item) == {DIRECTIVE})]
-    for change in patch:
-        if not isinstance(change, dict) or key not in change:
-            raise BadRequest(f"map: {change} does not contain declared merge key: {key}")
-        found = next(
-            (i for i, item in enumerate(items) if isinstance(item, dict) and item.get(key) == change[key]),
-            None,
-        )
-        if change.get(DIRECTIVE) == "delete":
-            items = [item for item in items if not (isinstance(item, dict) and item.get(key) == change[key])]
-        elif found is None:
-            items.append(_merge_object({}, change, field.shape))
+        if name.startswith(DELETE_FROM):
+            _take_out(tree, name.removeprefix(DELETE_FROM), value)
+        elif value is None:
+            tree.pop(name, None)
         else:
-            items[found] = _merge_object(items[found], change, field.shape)
-    return items
+            tree[name] = _field(tree.get(name), value, _shape(shape, name))
+    return tree
 
 
-def _delete_values(result: dict[str, Any], name: str, values: Any) -> None:
+def _field(before: Any, value: Any, field: FieldShape) -> Any:
+    """Return the new value of a field that the patch sets."""
+    if isinstance(before, dict) and isinstance(value, dict) and "replace" not in field.strategies:
+        return _merge(before, value, field.shape)
+    if isinstance(before, list) and isinstance(value, list) and "merge" in field.strategies:
+        return _merge_lists(before, value, field)
+    return _plain(value)
+
+
+def _merge_lists(before: list[Any], patch: list[Any], field: FieldShape) -> list[Any]:
+    items = (*before, *patch)
+    if any(isinstance(item, list) for item in items):
+        raise BadRequest("invalid patch: lists of lists cannot be merged")
+    if not any(isinstance(item, dict) for item in items):
+        return arrange(_distinct([*before, *patch]), patch, before, "")
+    if not all(isinstance(item, dict) for item in items):
+        raise BadRequest("invalid patch: a list holds objects and plain values")
+    if not field.merge_key:
+        raise BadRequest("cannot merge lists without merge key")
+    return _merge_objects(before, patch, field)
+
+
+def _merge_objects(before: list[Tree], patch: list[Tree], field: FieldShape) -> list[Tree]:
+    key = field.merge_key
+    kept, wished, replace = list(before), [], False
+    for item in patch:
+        directive = item.get(DIRECTIVE)
+        if directive == "delete":
+            gone = _key_of(item, key)
+            kept = [old for old in kept if not (key in old and same(old[key], gone))]
+        elif directive == "replace":
+            replace = True
+        elif directive is None:
+            wished.append(item)
+        else:
+            raise _unknown(directive)
+    if replace:
+        return [_plain(item) for item in wished]
+    return _paired(kept, wished, before, field)
+
+
+def _paired(kept: list[Tree], wished: list[Tree], before: list[Tree], field: FieldShape) -> list[Tree]:
+    """Merge every item wished for into the one with the same key, or add it."""
+    key, merged = field.merge_key, list(kept)
+    for item in wished:
+        value = _key_of(item, key)
+        at = next((i for i, old in enumerate(merged) if key in old and same(old[key], value)), None)
+        if at is None:
+            merged.append(_plain(item))
+        else:
+            merged[at] = _merge(merged[at], dict(item), field.shape)
+    return arrange(merged, wished, before, key)
+
+
+def _ordered(tree: Tree, patch: Tree, directive: str, shape: Shape | None) -> None:
+    """Merge the list of a `$setElementOrder` together with its patch, in the order wished for."""
+    name = directive.removeprefix(SET_ORDER)
+    order = patch.pop(directive)
+    if not isinstance(order, list):
+        raise BadRequest(f"invalid patch: {directive} is not a list")
+    if name in patch and not isinstance(patch[name], list):
+        return  # the list goes, or becomes something else: there is nothing to order
+    field = _shape(shape, name)
+    before, changes = tree.get(name), patch.pop(name, None)
+    if changes is not None:
+        present = [item for item in changes if not (isinstance(item, dict) and DIRECTIVE in item)]
+        check_order(present, order, field.merge_key, name)
+    if not isinstance(before, list):
+        if changes is None:
+            return
+        tree[name] = _plain(changes)
+        before = []
+    elif changes is not None:
+        tree[name] = _field(clone(before), changes, field)
+    tree[name] = arrange(tree[name], order, before, field.merge_key)
+
+
+def _retain(tree: Tree, patch: Tree) -> None:
+    keep = patch.pop(RETAIN, None)
+    if keep is None:
+        return
+    if not isinstance(keep, list):
+        raise BadRequest(f"invalid patch: {RETAIN} is not a list")
+    stray = [name for name, value in patch.items() if value is not None and _bare(name) not in keep]
+    if stray:
+        raise BadRequest(f"invalid patch: {stray[0]} is set but not in {RETAIN}")
+    for name in [name for name in tree if name not in keep]:
+        del tree[name]
+
+
+def _take_out(tree: Tree, name: str, values: Any) -> None:
     if not isinstance(values, list):
-        raise BadRequest(f"strategic merge patch: {DELETE_VALUES}{name} must be a list")
-    if isinstance(result.get(name), list):
-        result[name] = [value for value in result[name] if value not in values]
+        raise BadRequest(f"invalid patch: {DELETE_FROM}{name} is not a list")
+    before = tree.get(name)
+    if isinstance(before, list):
+        tree[name] = [item for item in before if not any(same(item, value) for value in values)]
 
 
-def _order(tree: dict[str, Any], result: dict[str, Any], name: str, order: Any, key: str) -> None:
-    """Bring a merged list into the order wished."""
-    items = result.get(name)
-    if isinstance(order, list) and isinstance(items, list):
-        before = tree.get(name)
-        result[name] = arrange(items, order, before if isinstance(before, list) else (), key)
-
-
-def _clean(value: Any) -> Any:
-    """Return a value taken over whole, without the directives and nulls in it."""
-    if isinstance(value, dict):
-        return {
-            name: _clean(inner)
-            for name, inner in value.items()
-            if not name.startswith("$") and inner is not None
-        }
+def _plain(value: Any) -> Any:
+    """Return a value that meets nothing to merge with: directives and nulls fall away."""
     if isinstance(value, list):
-        return [
-            _clean(item) for item in value if not (isinstance(item, dict) and item.get(DIRECTIVE) == "delete")
-        ]
-    return value
+        return [_plain(item) for item in value if not _only_says(item)]
+    if not isinstance(value, dict):
+        return value
+    if value.get(DIRECTIVE) == "delete":
+        return {}
+    return {
+        name: _plain(member) for name, member in value.items() if member is not None and not _directs(name)
+    }
+
+
+def _only_says(item: Any) -> bool:
+    """Whether an item of a list only says what to do with others."""
+    return isinstance(item, dict) and (item.get(DIRECTIVE) == "delete" or item.keys() == {DIRECTIVE})
+
+
+def _directs(name: str) -> bool:
+    return name in {DIRECTIVE, RETAIN} or name.startswith((DELETE_FROM, SET_ORDER))
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix(DELETE_FROM).removeprefix(SET_ORDER)
+
+
+def _shape(shape: Shape | None, name: str) -> FieldShape:
+    return (shape.field(name) if shape is not None else None) or ATOMIC
+
+
+def _key_of(item: Tree, key: str) -> Any:
+    if item.get(key) is None:
+        raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
+    return item[key]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if not any(same(value, other) for other in found):
+            found.append(value)
+    return found
+
+
+def _unknown(directive: Any) -> BadRequest:
+    return BadRequest(f"unknown patch type found: {directive}")
+
+
+ON_OBJECT: Mapping[str, Callable[[Tree], Tree | None]] = {
+    "replace": _plain,
+    "delete": lambda _patch: {},
+    "merge": lambda _patch: None,
+}
+"""What `$patch` in an object makes of it; None: go on merging."""

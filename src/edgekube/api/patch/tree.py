@@ -1,6 +1,26 @@
 """Copying and comparing JSON trees."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from edgekube.api.errors import BadRequest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def bounded(function: Callable[P, R]) -> Callable[P, R]:
+    """Make trees nested too deep for the interpreter's stack a BadRequest."""
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RecursionError as error:
+            raise BadRequest("json: exceeded max depth") from error
+
+    return checked
 
 
 def clone(tree: Any) -> Any:

@@ -48,8 +48,9 @@ class Schemas:
     def normalise(self, definition: str, tree: dict[str, Any]) -> Normalised:
         """Check a tree and return a cleaned copy, as decoding and encoding in Go would leave it.
 
-        Nulls and unknown fields go, quantities and times become canonical, required values that
-        are absent become zero values. Nothing else is coerced; `tree` stays as it is.
+        Nulls, unknown fields and zero values that say nothing go, quantities and times become
+        canonical, required values that are absent become zero values. Nothing else is coerced;
+        `tree` stays as it is.
         """
         found = Findings()
         try:

@@ -6,6 +6,7 @@ from typing import Any
 from edgekube.api.schema import scalars
 from edgekube.api.schema.findings import Findings, Path, dotted, in_status
 from edgekube.api.schema.scalars import SPECIAL, ZEROS, Walk
+from edgekube.api.schema.zeros import is_pointer
 
 Definition = dict[str, Any]
 
@@ -90,7 +91,7 @@ class Compiler:
 class _Struct:
     """A Go struct: known fields only. Its fields' walkers are made when the first value comes."""
 
-    __slots__ = ("_compiler", "_definition", "_fields", "_go_type", "_name", "_plain", "_required")
+    __slots__ = ("_compiler", "_definition", "_fields", "_go_type", "_keeps", "_name", "_plain", "_required")
 
     def __init__(self, name: str, definition: Definition, compiler: Compiler) -> None:
         self._name = name.rpartition(".")[2]
@@ -99,6 +100,7 @@ class _Struct:
         self._compiler = compiler
         self._fields: dict[str, Walk] | None = None
         self._plain: dict[str, type] = {}
+        self._keeps: frozenset[str] = frozenset()
         self._required: frozenset[str] = frozenset((*definition.get("required", ()), *IMPLIED.get(name, ())))
 
     def walk(self, tree: Any, path: Path, found: Findings) -> Any:
@@ -106,17 +108,20 @@ class _Struct:
             found.mismatch(tree, path, self._name, self._go_type)
             return tree
         fields = self._fields or self._compile()
-        plain = self._plain
+        plain, keeps = self._plain, self._keeps
         result: dict[str, Any] = {}
         for key, value in tree.items():
             if plain.get(key) is type(value):
-                result[key] = value
+                if value or key in keeps:
+                    result[key] = value
                 continue
             walk = fields.get(key)
             if walk is None:
                 found.unknown.append(dotted((path, key)))
             elif value is not None:
-                result[key] = walk(value, (path, key), found)
+                cleaned = walk(value, (path, key), found)
+                if cleaned or key in keeps:
+                    result[key] = cleaned
         if not self._required <= result.keys():
             self._fill(result, path, found)
         return result
@@ -128,8 +133,16 @@ class _Struct:
             for name, spec in specs.items()
             if spec.get("type") in _PLAIN and spec.get("format") != "byte"
         }
+        self._keeps = self._required | {name for name, spec in specs.items() if self._keeps_zero(name, spec)}
         self._fields = {name: self._compiler.property(self._name, spec) for name, spec in specs.items()}
         return self._fields
+
+    def _keeps_zero(self, name: str, spec: Definition) -> bool:
+        """Whether {}, "", 0 or false in an optional field outlive encoding in Go."""
+        if "$ref" in spec:
+            return True
+        kind = spec.get("type")
+        return kind not in ("array", "object") and is_pointer(self._name, name, text=kind == "string")
 
     def _fill(self, result: dict[str, Any], path: Path, found: Findings) -> None:
         for name in sorted(self._required - result.keys()):

@@ -4,10 +4,10 @@ Trees are normalised and defaulted before they come here. Kinds without rules of
 the rules of metadata.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from edgekube.api.errors import Cause, Invalid
+from edgekube.api.errors import Cause
 from edgekube.api.resource import AnyResource
 from edgekube.api.validation import (
     config,
@@ -92,22 +92,3 @@ def update(resource: AnyResource, tree: Tree, old: Tree, *, subresource: str = "
     if key in _CREATE and not problems.causes:
         _CREATE[key](tree, problems)
     return problems.causes
-
-
-def merged(*groups: Iterable[Cause]) -> list[Cause]:
-    """Return all causes, one a field and reason; the first one given says it best."""
-    found: dict[tuple[str, str], Cause] = {}
-    for group in groups:
-        for cause in group:
-            found.setdefault((cause.field, cause.reason), cause)
-    return list(found.values())
-
-
-def invalid(resource: AnyResource, name: str, causes: Iterable[Cause]) -> Invalid:
-    """Return the error a Kubernetes server answers with, 422: `Pod "a" is invalid: spec.x: …`."""
-    causes = list(causes)
-    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    lines = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
-    text = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-    message = f'{kind} "{name}" is invalid: {text}' if lines else f'{kind} "{name}" is invalid'
-    return Invalid(message, group=resource.group, kind=resource.kind, name=name, causes=causes)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from edgekube.api.validation import names
+from edgekube.api.validation import names, security
 from edgekube.api.validation.probes import probes
 from edgekube.api.validation.problems import Problems
 from edgekube.api.validation.references import field_reference, resource_reference
@@ -34,7 +34,7 @@ def container(tree: Tree, path: str, problems: Problems, *, volumes: frozenset[s
     probes(tree, path, problems)
     requirements(tree.get("resources", {}), f"{path}.resources", problems)
     _mounts(tree.get("volumeMounts", ()), f"{path}.volumeMounts", problems, volumes=volumes)
-    _security(tree.get("securityContext", {}), f"{path}.securityContext", problems)
+    security.container(tree, f"{path}.securityContext", problems)
 
 
 def init_container(tree: Tree, path: str, problems: Problems, *, volumes: frozenset[str]) -> None:
@@ -149,14 +149,3 @@ def _mounts(mounts: list[Tree], path: str, problems: Problems, *, volumes: froze
             problems.invalid(
                 f"{here}.subPathExpr", mount["subPathExpr"], "subPathExpr and subPath are mutually exclusive"
             )
-
-
-def _security(context: Tree, path: str, problems: Problems) -> None:
-    for name in ("runAsUser", "runAsGroup"):
-        value = context.get(name)
-        if value is not None and not 0 <= value < 2**31:
-            problems.invalid(f"{path}.{name}", value, "must be between 0 and 2147483647, inclusive")
-    if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:
-        problems.invalid(
-            path, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        )

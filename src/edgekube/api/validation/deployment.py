@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgekube.api.validation import names, selector
+from edgekube.api.validation import names, workload
 from edgekube.api.validation.problems import NOT_NEGATIVE, Problems
 
 Tree = dict[str, Any]
@@ -17,7 +17,7 @@ def deployment(tree: Tree, problems: Problems) -> None:
     deadline = spec.get("progressDeadlineSeconds")
     if deadline is not None and deadline <= spec.get("minReadySeconds", 0):
         problems.invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
-    selector.workload(tree, "Deployment", problems)
+    workload.workload(tree, "Deployment", problems)
     _strategy(spec.get("strategy", {}), problems)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgekube.api.validation import metadata, names
+from edgekube.api.validation import metadata, names, placement, security
 from edgekube.api.validation.container import container, ephemeral_container, init_container
 from edgekube.api.validation.problems import Problems
 from edgekube.api.validation.resources import requirements
@@ -34,6 +34,8 @@ def pod_spec(spec: Tree, path: str, problems: Problems) -> None:
     _names(spec, path, problems)
     metadata.labels(spec.get("nodeSelector", {}), f"{path}.nodeSelector", problems)
     _tolerations(spec.get("tolerations", ()), f"{path}.tolerations", problems)
+    placement.placement(spec, path, problems)
+    security.pod(spec.get("securityContext", {}), f"{path}.securityContext", problems)
     _host(spec, path, problems)
     for index, alias in enumerate(spec.get("hostAliases", ())):
         problems.each(

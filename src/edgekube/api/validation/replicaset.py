@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgekube.api.validation import selector
+from edgekube.api.validation import workload
 from edgekube.api.validation.problems import Problems
 
 Tree = dict[str, Any]
@@ -13,7 +13,7 @@ def replica_set(tree: Tree, problems: Problems) -> None:
     spec = tree.get("spec", {})
     problems.at_least(spec, "replicas", "spec")
     problems.at_least(spec, "minReadySeconds", "spec")
-    selector.workload(tree, "ReplicaSet", problems)
+    workload.workload(tree, "ReplicaSet", problems)
 
 
 def update(tree: Tree, old: Tree, problems: Problems) -> None:

@@ -104,6 +104,10 @@ def _addresses(spec: Tree, kind: str, problems: Problems) -> None:
             problems.invalid(path, address, f"may not be set to 'None' for {kind} services")
     for index, address in enumerate(spec.get("externalIPs", ())):
         problems.each(f"spec.externalIPs[{index}]", address, names.ip_address(address))
+    _traffic(spec, kind, problems)
+
+
+def _traffic(spec: Tree, kind: str, problems: Problems) -> None:
     for index, block in enumerate(spec.get("loadBalancerSourceRanges", ())):
         problems.each(f"spec.loadBalancerSourceRanges[{index}]", block, names.cidr(block))
     if spec.get("loadBalancerSourceRanges") and kind != "LoadBalancer":

@@ -104,6 +104,23 @@ def keep_cluster_ip(new: Tree, old: Tree) -> None:
             spec[field] = before[field]
 
 
+EXTERNAL = ("NodePort", "LoadBalancer")
+BY_TYPE = {
+    "externalTrafficPolicy": EXTERNAL, "healthCheckNodePort": ("LoadBalancer",), "loadBalancerClass": ("LoadBalancer",),
+    "allocateLoadBalancerNodePorts": ("LoadBalancer",),
+}  # fmt: skip
+"""Fields of a Service that only some types have."""
+
+
+def drop_by_type(new: Tree, old: Tree) -> None:
+    """A change of type takes fields along that the new type does not have, unless they were changed too."""
+    spec, before = new["spec"], old["spec"]
+    for field, types in BY_TYPE.items():
+        gone = before.get("type") in types and spec.get("type") not in types
+        if gone and spec.get(field) == before.get(field):
+            spec.pop(field, None)
+
+
 DEFAULT = Strategy()
 PLAIN = Strategy(generation_of=())
 DEPLOYMENT = Strategy(generation_of=("spec", "annotations"))
@@ -119,7 +136,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "secrets": Strategy(on_create=(merge_string_data,), on_update=(merge_string_data,), generation_of=()),
     "serviceaccounts": Strategy(generation_of=(), returns_deleted=True),
     "services": Strategy(
-        on_update=(keep_cluster_ip,), generation_of=(), create_on_update=True, returns_deleted=True,
+        on_update=(keep_cluster_ip, drop_by_type), generation_of=(), create_on_update=True, returns_deleted=True,
         status_durability=Durability.DURABLE,
     ),
     "endpoints": Strategy(generation_of=(), create_on_update=True),

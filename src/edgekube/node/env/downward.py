@@ -1,5 +1,6 @@
 """The downward API: fields of the pod and of its containers' resources as text (pkg/fieldpath, pkg/api/v1/resource)."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ def resource_value(
         amount = resources.requests.get(resource) or resources.limits.get(resource, "0")
     divisor = quantity.parse(selector.divisor or "1") or quantity.parse("1")
     wanted = quantity.parse(amount)
-    return str(int(-(-wanted // divisor)))
+    return str(math.ceil(wanted / divisor))
 
 
 def _lines(pairs: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """One question to a container: exec, HTTP, TCP, gRPC (kubelet's prober and k8s.io/kubernetes/pkg/probe)."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ async def _tcp(action: core_v1.TCPSocketAction, target: Target) -> Answer:
     host, port = action.host or target.address, port_number(target.container, action.port)
     try:
         _, writer = await asyncio.open_connection(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         return Answer(success=False, output=f"dial tcp {host}:{port}: {_reason(error)}")
     writer.close()
     return Answer(success=True)
@@ -115,7 +116,7 @@ async def _http(action: core_v1.HTTPGetAction, target: Target) -> Answer:
         reader, writer = await asyncio.open_connection(
             host, port, ssl=_tls() if action.scheme == "HTTPS" else None
         )
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         return Answer(success=False, output=f'Get "{url}": dial tcp {host}:{port}: {_reason(error)}')
     try:
         writer.write(_request(action, path, f"{host}:{port}"))
@@ -166,10 +167,12 @@ def _late(probe: core_v1.Probe, target: Target) -> str:
     return f"dial tcp {target.address}:{port}: i/o timeout"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
     if isinstance(error, ConnectionRefusedError):
         return "connect: connection refused"
-    return f"connect: {error.strerror or error}"
+    return f"connect: {os.strerror(error.errno) if error.errno else error}"
 
 
 Checker = Callable[[core_v1.Probe, Target], Awaitable[Answer]]

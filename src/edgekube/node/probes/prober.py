@@ -56,9 +56,12 @@ class Prober:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    # A group that ends takes no more tasks.
+                    self._group = None
         finally:
-            self._group = None
             for uid in tuple(self._watches):
                 self.wish(uid, {}, _ignore)
 

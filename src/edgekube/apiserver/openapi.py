@@ -1,0 +1,70 @@
+"""/openapi/v3: an index and one document a group version, built when first asked for and kept compressed."""
+
+import asyncio
+import gzip
+import hashlib
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from edgekube.api import openapi
+from edgekube.api.resource import AnyResource
+from edgekube.api.schema import Schemas
+from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.route import not_served
+
+ROOT = "/openapi/v3"
+LEVEL = 6
+FOR_EVER = ("Cache-Control", "public, immutable, max-age=31536000")
+"""Documents asked for by hash never change."""
+
+
+class OpenApiPages:
+    """Serves the rows that `rows` returns; `version` goes into the hash that clients cache by."""
+
+    def __init__(self, schemas: Schemas, rows: Callable[[], Iterable[AnyResource]], version: str) -> None:
+        self._schemas = schemas
+        self._rows = rows
+        self._version = version
+        self._documents: dict[tuple[str, str], bytes] = {}
+        self._building = asyncio.Lock()
+
+    async def page(self, request: Request) -> Response:
+        """Answer any path below /openapi; raises NotFound."""
+        path = request.path.rstrip("/")
+        if path == ROOT:
+            return Response(body=msgspec.json.encode(openapi.index(self._rows(), self._digest(""))))
+        for row in self._rows():
+            if path == f"{ROOT}/{openapi.group_path(row.group, row.version)}":
+                return await self._document(request, row)
+        raise not_served()
+
+    async def _document(self, request: Request, row: AnyResource) -> Response:
+        path = openapi.group_path(row.group, row.version)
+        tag = f'"{self._digest(path)}"'
+        headers = [("ETag", tag), ("Vary", "Accept, Accept-Encoding")]
+        if request.query.get("hash") == self._digest(""):
+            headers.append(FOR_EVER)
+        if request.headers.get("if-none-match") == tag:
+            return Response(code=304, headers=headers)
+        body = await self._compressed(row, path)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(body=body, headers=[*headers, ("Content-Encoding", "gzip")])
+        return Response(body=gzip.decompress(body), headers=headers)
+
+    async def _compressed(self, row: AnyResource, path: str) -> bytes:
+        key = (path, self._digest(path))
+        async with self._building:
+            if key not in self._documents:
+                # Takes a noticeable time on a small board: requests go on meanwhile.
+                self._documents[key] = await asyncio.to_thread(self._build, row.group, row.version)
+        return self._documents[key]
+
+    def _build(self, group: str, version: str) -> bytes:
+        tree = openapi.document(self._schemas, group, version, self._rows())
+        return gzip.compress(msgspec.json.encode(tree), LEVEL)
+
+    def _digest(self, path: str) -> str:
+        """Hash what documents are made from: the server's version and the rows served."""
+        text = "\n".join(f"{r.path()} {r.kind} {r.verbs} {r.subresources}" for r in self._rows())
+        return hashlib.sha256(f"{self._version}\n{path}\n{text}".encode()).hexdigest()[:32].upper()
