@@ -107,7 +107,7 @@ TABLE = {
     "what only the server has keeps its place": (
         pod(A, {"name": "injected"}, B),
         {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}},
-        pod(B, A, {"name": "injected"}),
+        pod({"name": "injected"}, B, A),
     ),
     "what only the server has stays in front": (
         pod({"name": "injected"}, A, B),

@@ -8,6 +8,7 @@ import pytest
 from edgekube.api.errors import Expired
 from edgekube.api.kinds.core_v1 import CONFIG_MAPS, PODS
 from edgekube.api.resource import Key
+from edgekube.apiserver.identity import User
 from edgekube.client.typed import Client
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -184,7 +185,7 @@ async def test_bookmarks_come_each_minute(make_server, start):
 
 
 async def test_the_typed_client_in_process(api, config_map):
-    client = Client(api.server.local(await _admin()))
+    client = Client(api.server.local(User("admin", ("system:masters",))))
     await fill(api, config_map, "a")
     found = await client.get(CONFIG_MAPS, Key("default", "a"))
     assert found.metadata.name == "a"

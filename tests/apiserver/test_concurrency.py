@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from edgekube.store.memory import MemoryStore
+from edgekube.store.sqlite import open_store
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -25,10 +28,17 @@ async def test_a_hundred_writers_lose_no_update(api, config_map):
     assert (await api.get(f"{MAPS}/a"))["data"]["n"] == "100"
 
 
-async def test_concurrent_patches_of_different_keys_all_arrive(api, config_map):
-    await api.post(MAPS, config_map("a"))
-    await asyncio.gather(*(api.patch(f"{MAPS}/a", {"data": {f"k{n}": "x"}}) for n in range(4)))
-    assert set((await api.get(f"{MAPS}/a"))["data"]) == {"k0", "k1", "k2", "k3"}
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_concurrent_patches_of_different_keys_all_arrive(
+    make_server, start, config_map, tmp_path, kind
+):
+    store = MemoryStore() if kind == "memory" else open_store(f"sqlite:///{tmp_path}/db")
+    async with start(make_server(store)) as api:
+        await api.post("/api/v1/namespaces", {"metadata": {"name": "default"}})
+        await api.post(MAPS, config_map("a"))
+        await asyncio.gather(*(api.patch(f"{MAPS}/a", {"data": {f"k{n}": "x"}}) for n in range(5)))
+        assert set((await api.get(f"{MAPS}/a"))["data"]) == {"k0", "k1", "k2", "k3", "k4"}
+    await store.close()
 
 
 async def test_concurrent_creates_of_one_name(api, config_map):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import io
 import shutil
 import socket
 import ssl
@@ -111,7 +112,7 @@ async def cluster(make_server, start, tmp_path):
 @pytest.fixture
 async def session(cluster):
     tls = ssl.create_default_context(cadata=cluster.ca.certificate.decode())
-    headers = {"Authorization": "Bearer admin-token"}
+    headers = {"Authorization": "Bearer admin-token", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(
         cluster.url, connector=aiohttp.TCPConnector(ssl=tls), headers=headers, auto_decompress=False
     ) as found:
@@ -152,7 +153,7 @@ async def test_the_typed_client_over_https(cluster):
 
 
 async def test_bodies_over_the_limit(session):
-    async with session.post(MAPS, data=b" " * (3 * 1024 * 1024 + 1)) as answer:
+    async with session.post(MAPS, data=io.BytesIO(b" " * (3 * 1024 * 1024 + 1))) as answer:
         assert (answer.status, (await answer.json())["reason"]) == (413, "RequestEntityTooLarge")
 
 
@@ -185,7 +186,7 @@ async def test_extra_routes(session):
 
 
 async def test_a_watcher_that_leaves_is_forgotten(cluster, session):
-    answer = await session.get(f"{MAPS}?watch=1")
+    answer = await session.get("/api/v1/namespaces?watch=1")
     assert await answer.content.readline()
     assert cluster.server.metrics.watchers == 1
     answer.close()

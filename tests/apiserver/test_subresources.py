@@ -84,6 +84,10 @@ async def test_a_token_authenticates_its_account(api, pod, account):
 
 async def test_a_token_is_bound_to_what_exists(api, account):
     path = f"{NS}/serviceaccounts/default/token"
+    status = await api.post(path, {"spec": {"expirationSeconds": 60, "audiences": []}}, code=422)
+    assert (
+        "spec.expirationSeconds: Invalid value: 60: may not specify a duration less than" in status["message"]
+    )
     reference = {"kind": "Pod", "apiVersion": "v1", "name": "none"}
     await api.post(path, {"spec": {"boundObjectRef": reference, "audiences": []}}, code=404)
     await api.post(

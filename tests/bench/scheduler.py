@@ -11,6 +11,7 @@ import time
 import uvloop
 
 from edgekube.api.kinds import core_v1 as core
+from edgekube.api.resource import Key
 from edgekube.api.schema import Schemas
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
@@ -115,8 +116,6 @@ async def bound(pods, nodes):
 
 
 def core_key(number):
-    from edgekube.api.resource import Key
-
     return Key("", f"n{number}")
 
 

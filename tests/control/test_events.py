@@ -8,11 +8,15 @@ from edgekube.api.kinds import core_v1 as core
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.control.events import BURST, QUEUE, SIMILAR, EventSink
 
-POD = core_v1.Pod(metadata=meta_v1.ObjectMeta(name="web", namespace="default", uid="u1"), spec=core_v1.PodSpec())
+POD = core_v1.Pod(
+    metadata=meta_v1.ObjectMeta(name="web", namespace="default", uid="u1"), spec=core_v1.PodSpec()
+)
 
 
 def pod(name):
-    return core_v1.Pod(metadata=meta_v1.ObjectMeta(name=name, namespace="default", uid=name), spec=core_v1.PodSpec())
+    return core_v1.Pod(
+        metadata=meta_v1.ObjectMeta(name=name, namespace="default", uid=name), spec=core_v1.PodSpec()
+    )
 
 
 class Time:
@@ -49,7 +53,11 @@ async def test_an_event_says_who_what_and_why(api_client, sink):
     sink.recorder("kubelet").warning(POD, "BackOff", "restarting failed container")
     (event,) = await events(api_client, sink)
     assert (event.type, event.reason, event.message) == ("Warning", "BackOff", "restarting failed container")
-    assert (event.involved_object.kind, event.involved_object.name, event.involved_object.uid) == ("Pod", "web", "u1")
+    assert (event.involved_object.kind, event.involved_object.name, event.involved_object.uid) == (
+        "Pod",
+        "web",
+        "u1",
+    )
     assert event.source.component == "kubelet"
     assert event.count == 1
 
@@ -101,7 +109,9 @@ async def test_the_queue_is_bounded(api_client, time):
 
 
 async def test_an_event_that_cannot_be_written_is_lost_quietly(api_client, sink):
-    gone = core_v1.Pod(metadata=meta_v1.ObjectMeta(name="x", namespace="nowhere", uid="x"), spec=core_v1.PodSpec())
+    gone = core_v1.Pod(
+        metadata=meta_v1.ObjectMeta(name="x", namespace="nowhere", uid="x"), spec=core_v1.PodSpec()
+    )
     sink.recorder("kubelet").normal(gone, "Killing", "text")
     sink.recorder("kubelet").normal(POD, "Killing", "text")
     assert len(await events(api_client, sink)) == 1

@@ -50,7 +50,9 @@ def line(api_carrier):
 
 @pytest.fixture
 async def informer(line):
-    informer = Informer(Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.5)
+    informer = Informer(
+        Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.5
+    )
     task = asyncio.create_task(informer.run())
     await informer.synced.wait()
     yield informer
@@ -106,7 +108,9 @@ async def test_watches_that_end_at_once_make_no_hot_loop(line):
 
 async def test_a_broken_watch_goes_on_where_it_was(line, api_client):
     line.faults = [Unreachable("cut")]
-    informer = Informer(Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.0)
+    informer = Informer(
+        Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.0
+    )
     task = asyncio.create_task(informer.run())
     await informer.synced.wait()
     await api_client.create(core.CONFIG_MAPS, config_map("a", x="1"))
@@ -118,7 +122,9 @@ async def test_a_broken_watch_goes_on_where_it_was(line, api_client):
 async def test_a_compacted_watch_lists_again_and_tells_the_difference(line, api_client):
     await api_client.create(core.CONFIG_MAPS, config_map("old"))
     line.faults = [Expired("compacted")]
-    informer = Informer(Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.0)
+    informer = Informer(
+        Client(line), core.CONFIG_MAPS, fields="metadata.namespace=default", jitter=lambda: 0.0
+    )
     heard = []
     informer.subscribe(lambda old, new: heard.append((old and old.metadata.name, new and new.metadata.name)))
     task = asyncio.create_task(informer.run())

@@ -6,6 +6,7 @@ import pytest
 
 from edgekube.api.errors import Conflict, Forbidden, Invalid
 from edgekube.api.resource import Key
+from edgekube.client.base import Unreachable
 from edgekube.control.reader import Copy
 from edgekube.control.reconcile import Controller, Terminal
 
@@ -45,13 +46,14 @@ async def test_failures_retry_with_growing_delay():
     assert calls == pytest.approx([0, 0.005, 0.015, 0.035], abs=1e-3)
 
 
-@pytest.mark.parametrize("error", [Invalid("no image"), Forbidden("no"), Terminal("never")])
+@pytest.mark.parametrize("error", [Invalid("no image"), Terminal("never")])
 async def test_a_hopeless_error_is_retried_late_only(error):
     assert await run(Script(error), 400) == pytest.approx([0, 300], abs=1e-3)
 
 
-async def test_a_conflict_is_retried_soon():
-    assert len(await run(Script(Conflict("changed")), 1)) == 2
+@pytest.mark.parametrize("error", [Conflict("changed"), Forbidden("not yet"), Unreachable("cut")])
+async def test_what_may_pass_is_retried_soon(error):
+    assert len(await run(Script(error), 1)) == 2
 
 
 async def test_it_looks_again_when_asked_to():

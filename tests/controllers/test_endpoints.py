@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from edgekube.api.types import core_v1, discovery_v1
 from edgekube.controllers.endpoints.backends import Backend, backends, lost
-from edgekube.controllers.endpoints.plan import FULL, HEADLESS, MANAGED_BY, SERVICE_NAME, endpoints_object, plan
+from edgekube.controllers.endpoints.plan import (
+    FULL,
+    HEADLESS,
+    MANAGED_BY,
+    SERVICE_NAME,
+    endpoints_object,
+    plan,
+)
 
 replace = msgspec.structs.replace
 GONE = "2026-01-01T00:00:00Z"
@@ -15,7 +22,9 @@ GONE = "2026-01-01T00:00:00Z"
 
 def service(make, *ports, **spec):
     ports = ports or (core_v1.ServicePort(port=80, target_port=8080, protocol="TCP"),)
-    return core_v1.Service(metadata=make.meta("web"), spec=core_v1.ServiceSpec(selector={"app": "web"}, ports=ports, **spec))
+    return core_v1.Service(
+        metadata=make.meta("web"), spec=core_v1.ServiceSpec(selector={"app": "web"}, ports=ports, **spec)
+    )
 
 
 def pod(make, ip="10.42.0.5", *, ports=(), **fields):
@@ -47,7 +56,9 @@ def test_unready_pods_are_published_when_asked(make):
     assert not found.endpoint.conditions.serving
 
 
-@pytest.mark.parametrize("fields", [{"phase": "Succeeded"}, {"ip": ""}, {"node": ""}, {"labels": {"app": "x"}}])
+@pytest.mark.parametrize(
+    "fields", [{"phase": "Succeeded"}, {"ip": ""}, {"node": ""}, {"labels": {"app": "x"}}]
+)
 def test_who_is_no_backend(make, fields):
     assert not backends(service(make), [pod(make, **fields)], {}, "IPv4")
 
@@ -60,7 +71,8 @@ def test_families_are_kept_apart(make):
 def test_named_ports_are_found_per_pod(make):
     named = service(make, core_v1.ServicePort(name="http", port=80, target_port="http", protocol="TCP"))
     pods = [
-        pod(make, f"10.42.0.{n}", ports=(core_v1.ContainerPort(name="http", container_port=8000 + n),)) for n in (1, 2)
+        pod(make, f"10.42.0.{n}", ports=(core_v1.ContainerPort(name="http", container_port=8000 + n),))
+        for n in (1, 2)
     ]
     decided = plan(named, backends(named, [*pods, pod(make, "10.42.0.9")], {}, "IPv4"), [], "IPv4")
     ports = sorted(tuple(port.port for port in piece.ports) for piece in decided.create)
@@ -84,7 +96,10 @@ def many(addresses):
 
 
 def applied(pieces, decided, make):
-    made = [replace(piece, metadata=make.meta(f"s{number}-{len(pieces)}", labels=piece.metadata.labels)) for number, piece in enumerate(decided.create)]
+    made = [
+        replace(piece, metadata=make.meta(f"s{number}-{len(pieces)}", labels=piece.metadata.labels))
+        for number, piece in enumerate(decided.create)
+    ]
     updated = {piece.metadata.uid: piece for piece in decided.update}
     gone = {piece.metadata.uid for piece in decided.delete}
     return [updated.get(p.metadata.uid, p) for p in pieces if p.metadata.uid not in gone] + made
@@ -121,7 +136,11 @@ def test_labels_say_whose_it_is(make):
 
 
 def test_the_older_form_separates_unready_and_leaves_out_terminating(make):
-    pods = [pod(make, "10.42.0.1"), pod(make, "10.42.0.2", ready=None), pod(make, "10.42.0.3", deletion_timestamp=GONE)]
+    pods = [
+        pod(make, "10.42.0.1"),
+        pod(make, "10.42.0.2", ready=None),
+        pod(make, "10.42.0.3", deletion_timestamp=GONE),
+    ]
     web = service(make)
     (subset,) = endpoints_object(web, backends(web, pods, {}, "IPv4"), None).subsets
     assert [a.ip for a in subset.addresses] == ["10.42.0.1"]

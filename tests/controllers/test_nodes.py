@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,14 @@ def test_a_node_that_is_back_loses_our_taints_and_keeps_others(make):
     assert decided.conditions is None
 
 
+def test_a_connection_lost_a_moment_ago_drives_nobody_out_yet(make):
+    node = make.node("n1", conditions=(("Ready", "Unknown"),))
+    assert taints(plan(node, NOW, lost=False, evict=True)) == {(UNREACHABLE, NO_SCHEDULE)}
+    ours = tuple(core_v1.Taint(key=UNREACHABLE, effect=effect) for effect in (NO_SCHEDULE, NO_EXECUTE))
+    node = make.node("n1", conditions=(("Ready", "Unknown"),), taints=ours)
+    assert plan(node, NOW, lost=False, evict=True).taints is None
+
+
 def test_a_node_that_says_it_is_not_ready(make):
     decided = plan(make.node("n1", conditions=(("Ready", "False"),)), NOW, lost=False, evict=True)
     assert taints(decided) == {(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)}
@@ -55,8 +64,6 @@ def test_a_second_look_changes_nothing(make, ready, lost):
     node = make.node("n1", conditions=(("Ready", ready),))
     first = plan(node, NOW, lost=lost, evict=True)
     again = make.node("n1", taints=first.taints or ())
-    import msgspec
-
     conditions = first.conditions or node.status.conditions
     again = msgspec.structs.replace(again, status=core_v1.NodeStatus(conditions=conditions))
     second = plan(again, NOW + 100, lost=lost, evict=True)
@@ -81,8 +88,6 @@ def tolerate(seconds=None, key=UNREACHABLE):
      ((tolerate(300, key="other"),), NOW), ((tolerate(-5),), NOW - 100)],
 )  # fmt: skip
 def test_eviction_honours_tolerations(make, tolerations, expected):
-    import msgspec
-
     pod = make.pod(node="n1")
     pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, tolerations=tolerations))
     taint = core_v1.Taint(key=UNREACHABLE, effect=NO_EXECUTE, time_added=stamp(NOW - 100))
@@ -116,7 +121,11 @@ def test_addresses_given_by_hand_are_respected():
 
 
 def test_stray_pods_go_after_a_while(make):
-    pods = [make.pod("stray", node="dead"), make.pod("fine", node="n1"), make.pod("unbound", deletion_timestamp=GONE)]
+    pods = [
+        make.pod("stray", node="dead"),
+        make.pod("fine", node="n1"),
+        make.pod("unbound", deletion_timestamp=GONE),
+    ]
     early = podgc.plan(pods, {"n1"}, {"dead": NOW - 10}, NOW, keep=10)
     assert (early.orphans, early.again) == ((), 30)
     assert [pod.metadata.name for pod in early.surplus] == ["unbound"]

@@ -301,3 +301,21 @@ async def test_two_replica_sets_of_one_deployment_never_make_more_than_surge_all
     await world.client.patch(apps.DEPLOYMENTS, WEB, patch)
     await world.rolled_out()
     assert (most, least) == (7, 6)
+
+
+async def test_a_deployment_may_come_at_once_with_its_namespace(world):
+    await world.node("n1")
+    await world.client.create(core.NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name="fresh")))
+    labels = {"app": "web"}
+    template = core_v1.PodTemplateSpec(
+        metadata=meta_v1.ObjectMeta(labels=labels),
+        spec=core_v1.PodSpec(containers=(core_v1.Container(name="web", image="web:1"),)),
+    )
+    spec = apps_v1.DeploymentSpec(selector=meta_v1.LabelSelector(match_labels=labels), template=template)
+    meta = meta_v1.ObjectMeta(name="web", namespace="fresh")
+    await world.client.create(apps.DEPLOYMENTS, apps_v1.Deployment(metadata=meta, spec=spec))
+
+    async def up():
+        return (await world.client.get(apps.DEPLOYMENTS, Key("fresh", "web"))).status.available_replicas == 1
+
+    await world.eventually(up)

@@ -16,7 +16,10 @@ from edgekube.node.env.services import service_environment
 
 PLACE = Place("10.244.0.5", "192.168.1.9", {"cpu": "4", "memory": "4Gi"})
 CONFIG = {"metadata": {"name": "c", "namespace": "default"}, "data": {"a": "1", "b": "2"}}
-SECRET = {"metadata": {"name": "s", "namespace": "default"}, "data": {"pw": base64.b64encode(b"hush").decode()}}
+SECRET = {
+    "metadata": {"name": "s", "namespace": "default"},
+    "data": {"pw": base64.b64encode(b"hush").decode()},
+}
 
 
 def sources(services=None):
@@ -46,13 +49,32 @@ def test_text_without_dollars_is_left_alone(text):
     [
         ({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}]}, {"A": "1", "B": "12"}),
         ({"env": [{"name": "B", "value": "$(A)"}, {"name": "A", "value": "1"}]}, {"A": "1", "B": "$(A)"}),
-        ({"envFrom": [{"configMapRef": {"name": "c"}}], "env": [{"name": "a", "value": "own"}]}, {"a": "own", "b": "2"}),
+        (
+            {"envFrom": [{"configMapRef": {"name": "c"}}], "env": [{"name": "a", "value": "own"}]},
+            {"a": "own", "b": "2"},
+        ),
         ({"envFrom": [{"prefix": "P_", "secretRef": {"name": "s"}}]}, {"P_pw": "hush"}),
         ({"envFrom": [{"configMapRef": {"name": "no", "optional": True}}]}, {}),
         ({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pw"}}}]}, {"A": "hush"}),
-        ({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "x", "optional": True}}}]}, {}),
-        ({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}, {"A": "10.244.0.5"}),
-        ({"env": [{"name": "H", "value": "$(WEB_SERVICE_HOST)"}]}, {"H": "10.96.0.9", "WEB_SERVICE_HOST": "10.96.0.9"}),
+        (
+            {
+                "env": [
+                    {
+                        "name": "A",
+                        "valueFrom": {"configMapKeyRef": {"name": "c", "key": "x", "optional": True}},
+                    }
+                ]
+            },
+            {},
+        ),
+        (
+            {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+            {"A": "10.244.0.5"},
+        ),
+        (
+            {"env": [{"name": "H", "value": "$(WEB_SERVICE_HOST)"}]},
+            {"H": "10.96.0.9", "WEB_SERVICE_HOST": "10.96.0.9"},
+        ),
     ],
 )
 def test_environment(pod_of, container, wanted):

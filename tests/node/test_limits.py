@@ -32,7 +32,9 @@ def test_limits(pod_of, resources, wanted):
 
 
 def security(pod_of, own=None, general=None, image_user=""):
-    pod = pod_of({"securityContext": general or {}, "containers": [{"name": "main", "securityContext": own or {}}]})
+    pod = pod_of(
+        {"securityContext": general or {}, "containers": [{"name": "main", "securityContext": own or {}}]}
+    )
     return security_of(pod, pod.spec.containers[0], ImageInfo(id="i", names=(), user=image_user))
 
 

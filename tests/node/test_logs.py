@@ -28,7 +28,9 @@ async def read(path, ended=lambda: True, **options):
 def log(tmp_path):
     path = tmp_path / "0.log"
     path.with_name("0.log.20240101-000000.000000").write_bytes(record(1, "one") + record(2, "tw", tag="P"))
-    path.with_name("0.log.20240101-000001.000000").write_bytes(record(3, "o") + record(4, "three", stream="stderr"))
+    path.with_name("0.log.20240101-000001.000000").write_bytes(
+        record(3, "o") + record(4, "three", stream="stderr")
+    )
     path.write_bytes(record(5, "four") + b"half a rec")
     return path
 
@@ -51,7 +53,10 @@ async def test_reading(log, options, wanted):
 
 
 async def test_channels(log):
-    assert [channel for channel, _ in [item async for item in read_log(log, LogOptions(tail_lines=2), lambda: True)]] == [2, 1]
+    assert [
+        channel
+        for channel, _ in [item async for item in read_log(log, LogOptions(tail_lines=2), lambda: True)]
+    ] == [2, 1]
 
 
 async def test_nothing_there(tmp_path):
@@ -91,7 +96,11 @@ def test_tail_is_the_end_of_the_whole(tmp_path_factory, lines, count):
     writer = LogWriter(path)
     writer.write(1, b"".join(line + b"\n" for line in lines), 0.0)
     writer.close()
-    wanted = b"".join(line + b"\n" for line in lines[len(lines) - count if count < len(lines) else 0 :]) if count else b""
+    wanted = (
+        b"".join(line + b"\n" for line in lines[len(lines) - count if count < len(lines) else 0 :])
+        if count
+        else b""
+    )
     assert asyncio.run(read(path, tail_lines=count)) == wanted
 
 
@@ -113,7 +122,9 @@ class Writers:
 
 
 def info(path):
-    return ContainerInfo(id="x", name="x", image="", image_id="", phase=Phase.RUNNING, labels={labels.LOG_PATH: str(path)})
+    return ContainerInfo(
+        id="x", name="x", image="", image_id="", phase=Phase.RUNNING, labels={labels.LOG_PATH: str(path)}
+    )
 
 
 async def test_rotation_keeps_so_many_files(tmp_path):

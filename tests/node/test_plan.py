@@ -1,9 +1,11 @@
 """The plan for one pod: tables, and properties that hold whatever is found."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekube.api.types import core_v1
 from edgekube.network.base import Attachment
 from edgekube.node import labels
 from edgekube.node.pod.backoff import after_restart, retry_at
@@ -26,6 +28,7 @@ from edgekube.node.pod.state import (
     StopContainers,
 )
 from edgekube.runtime.base import ContainerInfo, Phase
+from node.conftest import make_pod
 
 NOW = 1_700_000_000.0
 BOOT = "boot-1"
@@ -66,11 +69,26 @@ EXITED = Phase.EXITED
         ("Always", (container(phase=EXITED, code=1),), ready(), AGAIN),
         ("Always", (container(phase=EXITED),), ready(), AGAIN),
         ("Always", (container(phase=EXITED, code=1),), ready(restarts={"main": Restart(10, NOW - 20)}), []),
-        ("Always", (container(phase=EXITED, code=1, ended=NOW - 11),), ready(restarts={"main": Restart(10, NOW - 20)}), AGAIN),
+        (
+            "Always",
+            (container(phase=EXITED, code=1, ended=NOW - 11),),
+            ready(restarts={"main": Restart(10, NOW - 20)}),
+            AGAIN,
+        ),
         ("OnFailure", (container(phase=EXITED, code=1),), ready(), AGAIN),
-        ("OnFailure", (container(phase=EXITED),), ready(), [DetachNetwork(), RemoveVolumes(everything=False)]),
+        (
+            "OnFailure",
+            (container(phase=EXITED),),
+            ready(),
+            [DetachNetwork(), RemoveVolumes(everything=False)],
+        ),
         ("OnFailure", (container(phase=EXITED),), ready(replace={"main-0"}), AGAIN),
-        ("Never", (container(phase=EXITED, code=1),), ready(), [DetachNetwork(), RemoveVolumes(everything=False)]),
+        (
+            "Never",
+            (container(phase=EXITED, code=1),),
+            ready(),
+            [DetachNetwork(), RemoveVolumes(everything=False)],
+        ),
         ("Never", (container(phase=EXITED, code=1),), ready(detached=True, volumes_removed=True), []),
         ("Always", (container(phase=Phase.CREATED, boot="boot-0"),), ready(), AGAIN),
         ("Always", (container(phase=Phase.CREATED, boot=BOOT),), Memory(), [AttachNetwork()]),
@@ -80,7 +98,12 @@ EXITED = Phase.EXITED
             ready(),
             [RemoveContainer("main-0", log=True), EnsureImage("main"), CreateContainer("main", 2)],
         ),
-        ("Always", (), ready(failures={"main": Failure(reason="x", message="", at=NOW, retry_at=NOW + 5)}), []),
+        (
+            "Always",
+            (),
+            ready(failures={"main": Failure(reason="x", message="", at=NOW, retry_at=NOW + 5)}),
+            [],
+        ),
         ("Always", (), ready(attempts={"main": 4}), [EnsureImage("main"), CreateContainer("main", 5)]),
         ("Always", (container(),), ready(volumes_stale=True), [MakeVolumes()]),
         ("Always", (container(),), ready(volumes_refresh_at=NOW), [MakeVolumes()]),
@@ -91,7 +114,9 @@ def test_next_steps(pod_of, policy, containers, memory, steps):
 
 
 def test_when_to_look_again(pod_of):
-    back_off = look(pod_of(), container(phase=EXITED, code=1), memory=ready(restarts={"main": Restart(40, NOW - 60)}))
+    back_off = look(
+        pod_of(), container(phase=EXITED, code=1), memory=ready(restarts={"main": Restart(40, NOW - 60)})
+    )
     assert back_off.again == 39
     assert [notice.reason for notice in back_off.notices] == ["BackOff"]
     refresh = look(pod_of(), container(), memory=ready(volumes_refresh_at=NOW + 100))
@@ -100,21 +125,26 @@ def test_when_to_look_again(pod_of):
 
 
 def test_the_order_of_an_end(pod_of):
-    pod = pod_of({"initContainers": [{"name": "side", "restartPolicy": "Always"}]}, deletionTimestamp="2023-11-14T22:14:00Z")
+    pod = pod_of(
+        {"initContainers": [{"name": "side", "restartPolicy": "Always"}]},
+        deletionTimestamp="2023-11-14T22:14:00Z",
+    )
     (first,) = look(pod, container(), container("side")).steps
     assert isinstance(first, StopContainers)
     assert [target.container for target in first.targets] == ["main"]
     (second,) = look(pod, container(phase=EXITED), container("side")).steps
     assert [target.container for target in second.targets] == ["side"]
     rest = look(pod, container(phase=EXITED), container("side", phase=EXITED)).steps
-    assert [type(step) for step in rest] == [RemoveContainer, RemoveContainer, DetachNetwork, RemoveVolumes, Finish]
+    assert [type(step) for step in rest] == [
+        RemoveContainer,
+        RemoveContainer,
+        DetachNetwork,
+        RemoveVolumes,
+        Finish,
+    ]
 
 
 def test_a_terminal_pod_never_runs_again(pod_of):
-    import msgspec
-
-    from edgekube.api.types import core_v1
-
     status = core_v1.PodStatus(phase="Succeeded")
     pod = msgspec.structs.replace(pod_of({"restartPolicy": "Never"}), status=status)
     made = look(pod, memory=Memory())
@@ -130,21 +160,30 @@ def worlds(draw):
     names = draw(st.lists(st.sampled_from(["init", "side", "one", "two"]), unique=True))
     found = []
     for name in names:
-        for attempt in range(draw(st.integers(0, 3))):
-            found.append(container(name, attempt, draw(PHASES), code=draw(st.integers(0, 2)), ended=NOW - draw(st.integers(0, 999))))
+        attempts = range(draw(st.integers(0, 3)))
+        found += [
+            container(
+                name,
+                number,
+                draw(PHASES),
+                code=draw(st.integers(0, 2)),
+                ended=NOW - draw(st.integers(0, 999)),
+            )
+            for number in attempts
+        ]
     memory = draw(st.sampled_from([Memory, ready]))()
     if draw(st.booleans()):
         memory.restarts = {name: Restart(10 * 2 ** draw(st.integers(0, 5)), NOW - 5) for name in names}
     if draw(st.booleans()):
-        memory.failures = {name: Failure(reason="x", message="", at=NOW, retry_at=NOW + 7) for name in names[:1]}
+        memory.failures = {
+            name: Failure(reason="x", message="", at=NOW, retry_at=NOW + 7) for name in names[:1]
+        }
     return draw(st.sampled_from(["Always", "OnFailure", "Never"])), tuple(found), memory, draw(st.booleans())
 
 
 @settings(max_examples=300, deadline=None)
 @given(worlds())
 def test_whatever_is_found(world):
-    from node.conftest import make_pod
-
     policy, found, memory, deleted = world
     spec = {
         "restartPolicy": policy,
@@ -175,7 +214,10 @@ def test_whatever_is_found(world):
     if not made.steps and not deleted and made.status.phase == "Pending":
         assert made.again is not None or any(info.phase is Phase.RUNNING for info in found)
     running = {status.name for status in made.status.container_statuses if status.state.running}
-    assert running == {name for name, (_, info) in newest.items() if info.phase is Phase.RUNNING} & {"one", "two"}
+    assert running == {name for name, (_, info) in newest.items() if info.phase is Phase.RUNNING} & {
+        "one",
+        "two",
+    }
 
 
 @given(st.lists(st.floats(0, 2000), min_size=1, max_size=30))
@@ -198,8 +240,14 @@ def test_back_off_never_leaves_its_bounds(runs):
     [
         ([{}], "BestEffort"),
         ([{"limits": {"cpu": "1", "memory": "1Gi"}}], "Guaranteed"),
-        ([{"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}], "Guaranteed"),
-        ([{"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}}], "Burstable"),
+        (
+            [{"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}],
+            "Guaranteed",
+        ),
+        (
+            [{"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}}],
+            "Burstable",
+        ),
         ([{"limits": {"cpu": "1", "memory": "1Gi"}}, {}], "Burstable"),
         ([{"requests": {"cpu": "1m"}}], "Burstable"),
         ([{"limits": {"example.com/gpu": "1"}}], "BestEffort"),

@@ -11,6 +11,7 @@ import pytest
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
+from edgekube.node.cgroups import pod_cgroups
 from edgekube.runtime.podman import open_runtime
 from edgekube.transport.base import STDOUT, StreamRequest
 from node.conftest import Rig
@@ -91,7 +92,9 @@ async def test_a_pod_lives_and_leaves_nothing(node, pod_of):
     assert logs.of(STDOUT) == b"hello\nfrom-init\nweb\n"
     told = Pipe()
     command = ("sh", "-c", "cat /etc/hostname; exit 3")
-    await handler(StreamRequest(kind="exec", namespace="default", pod="web", uid="uid-web", command=command), told)
+    await handler(
+        StreamRequest(kind="exec", namespace="default", pod="web", uid="uid-web", command=command), told
+    )
     assert told.of(STDOUT) == b"pi\n"
     assert told.status()["details"]["causes"][0]["message"] == "3"
 
@@ -108,3 +111,4 @@ async def test_a_pod_lives_and_leaves_nothing(node, pod_of):
     assert final.container_statuses[0].container_id == identity
     assert (final.phase, final.container_statuses[0].state.terminated.exit_code) == ("Succeeded", 0)
     assert list((node.folder / "pods").iterdir()) == []
+    await node.until(lambda: not pod_cgroups(Path("/sys/fs/cgroup"), node.cgroup))

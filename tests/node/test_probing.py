@@ -1,11 +1,15 @@
 """Probes through the whole kubelet (virtual time), thresholds (pure), and single questions (real sockets)."""
 
 import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.node.probes.check import Target, check
 from edgekube.node.probes.state import Tally, advance
@@ -43,7 +47,11 @@ async def test_readiness_comes_and_goes(rig, pod_of):
     rig.put(probed(pod_of, readiness={}))
     await asyncio.sleep(12)
     status = rig.notes.last()
-    assert (status.phase, status.container_statuses[0].ready, status.container_statuses[0].started) == ("Running", False, True)
+    assert (status.phase, status.container_statuses[0].ready, status.container_statuses[0].started) == (
+        "Running",
+        False,
+        True,
+    )
     assert {c.type: c.reason for c in status.conditions}["Ready"] == "ContainersNotReady"
     switch.code = 0
     await rig.until(lambda: ready(rig), seconds=6)
@@ -120,10 +128,6 @@ async def test_a_hanging_probe_times_out(rig, pod_of):
 
 @pytest.mark.looptime
 async def test_ready_pods_stay_ready_over_an_agent_restart(rig, pod_of):
-    import msgspec
-
-    from edgekube.api.resource import Key
-
     rig.machine.programs["check"] = Switch(0)
     rig.start()
     rig.put(probed(pod_of, readiness={"initialDelaySeconds": 3}, startup={}))
@@ -154,15 +158,27 @@ def test_thresholds(answers, good, bad):
 CONTAINER = core_v1.Container(name="main", ports=(core_v1.ContainerPort(container_port=1, name="web"),))
 
 
-async def http_server(answer, seen):
+@asynccontextmanager
+async def listening(answer=b"", seen=None):
+    """Serve one connection; leaves when that has ended."""
+    over = asyncio.Event()
+
     async def serve(reader, writer):
-        seen.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answer)
-        await writer.drain()
+        with suppress(asyncio.IncompleteReadError):
+            request = await reader.readuntil(b"\r\n\r\n")
+            if seen is not None:
+                seen.append(request)
+            writer.write(answer)
+            await writer.drain()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        over.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await over.wait()
 
 
 def http(port, **extra):
@@ -170,7 +186,9 @@ def http(port, **extra):
 
 
 async def ask(probe, container=CONTAINER):
-    return await check(probe, Target(container=container, id="x", address="127.0.0.1"), FakeRuntime().sessions)
+    return await check(
+        probe, Target(container=container, id="x", address="127.0.0.1"), FakeRuntime().sessions
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,11 +201,9 @@ async def ask(probe, container=CONTAINER):
 )
 async def test_http(answer, success, output):
     seen = []
-    server, port = await http_server(answer, seen)
     header = core_v1.HTTPHeader(name="x-test", value="1")
-    got = await ask(http(port, path="/healthz", http_headers=(header,)))
-    server.close()
-    await server.wait_closed()
+    async with listening(answer, seen) as port:
+        got = await ask(http(port, path="/healthz", http_headers=(header,)))
     assert (got.success, got.output) == (success, output)
     lines = seen[0].decode().split("\r\n")
     assert lines[0] == "GET /healthz HTTP/1.1"
@@ -195,26 +211,23 @@ async def test_http(answer, success, output):
 
 
 async def test_http_that_answers_nonsense():
-    server, port = await http_server(b"nonsense\r\n", [])
-    got = await ask(http(port))
-    server.close()
-    await server.wait_closed()
+    async with listening(b"nonsense\r\n") as port:
+        got = await ask(http(port))
     assert not got.success
     assert "malformed HTTP response" in got.output
 
 
 async def test_nobody_listens():
-    server, port = await http_server(b"", [])
-    server.close()
-    await server.wait_closed()
-    tcp = core_v1.Probe(tcp_socket=core_v1.TCPSocketAction(port=port), timeout_seconds=5)
-    assert (await ask(tcp)).output == f"dial tcp 127.0.0.1:{port}: connect: connection refused"
-    assert "connection refused" in (await ask(http(port))).output
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        tcp = core_v1.Probe(tcp_socket=core_v1.TCPSocketAction(port=port), timeout_seconds=5)
+        assert (await ask(tcp)).output == f"dial tcp 127.0.0.1:{port}: connect: connection refused"
+        assert "connection refused" in (await ask(http(port))).output
 
 
 async def test_tcp_by_port_name():
-    server, port = await http_server(b"", [])
-    container = core_v1.Container(name="main", ports=(core_v1.ContainerPort(container_port=port, name="web"),))
-    assert (await ask(core_v1.Probe(tcp_socket=core_v1.TCPSocketAction(port="web"), timeout_seconds=5), container)).success
-    server.close()
-    await server.wait_closed()
+    probe = core_v1.Probe(tcp_socket=core_v1.TCPSocketAction(port="web"), timeout_seconds=5)
+    async with listening() as port:
+        ports = (core_v1.ContainerPort(container_port=port, name="web"),)
+        assert (await ask(probe, core_v1.Container(name="main", ports=ports))).success

@@ -15,14 +15,22 @@ from edgekube.node.config import KubeletConfig
 from edgekube.node.env.downward import Place
 from edgekube.node.env.environment import ConfigError
 from edgekube.node.folders import PodFolder
+from edgekube.node.mounts import mount_tmpfs, unmount
 from edgekube.node.volumes import etc
 from edgekube.node.volumes.atomic import write_files
 from edgekube.node.volumes.base import Content, VolumeError
 from edgekube.node.volumes.manager import Volumes
 
 NOW = 1_700_000_000.0
-CONFIG = {"metadata": {"name": "c", "namespace": "default"}, "data": {"a": "1", "b": "2"}, "binaryData": {"bin": "AAE="}}
-SECRET = {"metadata": {"name": "s", "namespace": "default"}, "data": {"pw": base64.b64encode(b"hush").decode()}}
+CONFIG = {
+    "metadata": {"name": "c", "namespace": "default"},
+    "data": {"a": "1", "b": "2"},
+    "binaryData": {"bin": "AAE="},
+}
+SECRET = {
+    "metadata": {"name": "s", "namespace": "default"},
+    "data": {"pw": base64.b64encode(b"hush").decode()},
+}
 
 
 async def token(audience, seconds):
@@ -54,7 +62,10 @@ def names(folder):
             path = os.path.relpath(os.path.join(root, name), folder)
             if not path.startswith(".."):
                 with open(os.path.join(root, name), "rb") as file:
-                    found[path] = (file.read().decode(), stat.S_IMODE(os.stat(os.path.join(root, name)).st_mode))
+                    found[path] = (
+                        file.read().decode(),
+                        stat.S_IMODE(os.stat(os.path.join(root, name)).st_mode),
+                    )
     return found
 
 
@@ -66,10 +77,16 @@ def names(folder):
             {"configMap": {"name": "c", "defaultMode": 0o400, "items": [{"key": "a", "path": "x/y"}]}},
             {"x/y": ("1", 0o400)},
         ),
-        ({"configMap": {"name": "c", "items": [{"key": "a", "path": "y", "mode": 0o755}]}}, {"y": ("1", 0o755)}),
+        (
+            {"configMap": {"name": "c", "items": [{"key": "a", "path": "y", "mode": 0o755}]}},
+            {"y": ("1", 0o755)},
+        ),
         ({"configMap": {"name": "no", "optional": True}}, {}),
         ({"secret": {"secretName": "s", "defaultMode": 0o600}}, {"pw": ("hush", 0o600)}),
-        ({"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}}, {"n": ("web", 0o644)}),
+        (
+            {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+            {"n": ("web", 0o644)},
+        ),
         (
             {
                 "projected": {
@@ -100,8 +117,14 @@ async def test_filled_volumes(manager, config, pod_of, volume, wanted):
     [
         ({"configMap": {"name": "no"}}, 'configmap "no" not found'),
         ({"secret": {"secretName": "no"}}, 'secret "no" not found'),
-        ({"configMap": {"name": "c", "items": [{"key": "zz", "path": "z"}]}}, "references non-existent configmap key: zz"),
-        ({"configMap": {"name": "c", "items": [{"key": "a", "path": "../../etc"}]}}, "invalid path ../../etc"),
+        (
+            {"configMap": {"name": "c", "items": [{"key": "zz", "path": "z"}]}},
+            "references non-existent configmap key: zz",
+        ),
+        (
+            {"configMap": {"name": "c", "items": [{"key": "a", "path": "../../etc"}]}},
+            "invalid path ../../etc",
+        ),
         ({"nfs": {"server": "x", "path": "/"}}, "no volume plugin matched nfs"),
         ({"hostPath": {"path": "/proc/self/exe-none", "type": "File"}}, "is not a file"),
     ],
@@ -127,7 +150,10 @@ async def test_empty_dir_keeps_what_is_in_it_and_its_group(manager, config, pod_
 
 async def test_fs_group_may_read(manager, config, pod_of):
     pod = pod_of(
-        {"securityContext": {"fsGroup": os.getgid()}, "volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 0o400}}]}
+        {
+            "securityContext": {"fsGroup": os.getgid()},
+            "volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 0o400}}],
+        }
     )
     await make(manager, pod)
     assert names(PodFolder.of(config.pods_dir, pod).volume("v")) == {"pw": ("hush", 0o440)}
@@ -156,7 +182,11 @@ async def test_mounts(manager, config, pod_of):
     await make(manager, pod)
     found = {m.target: m for m in manager.mounts(pod, pod.spec.containers[0], {"WHO": "me"}, attempt=0)}
     folder = PodFolder.of(config.pods_dir, pod)
-    assert (found["/v"].source, found["/v"].read_only, found["/v"].propagation) == (str(folder.volume("v")), False, "rslave")
+    assert (found["/v"].source, found["/v"].read_only, found["/v"].propagation) == (
+        str(folder.volume("v")),
+        False,
+        "rslave",
+    )
     assert (found["/sub"].source, found["/sub"].read_only) == (str(folder.volume("v") / "a/b"), True)
     assert (folder.volume("v") / "a/b").stat().st_mode & 0o777 == 0o777
     assert found["/expr"].source == str(folder.volume("v") / "me")
@@ -169,7 +199,12 @@ async def test_mounts(manager, config, pod_of):
 @pytest.mark.parametrize("sub_path", ["../out", "/abs", "link/x"])
 async def test_sub_paths_stay_in_their_volume(manager, config, pod_of, tmp_path, sub_path):
     mount = {"name": "v", "mountPath": "/v", "subPath": sub_path}
-    pod = pod_of({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [{"name": "main", "volumeMounts": [mount]}]})
+    pod = pod_of(
+        {
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "main", "volumeMounts": [mount]}],
+        }
+    )
     await make(manager, pod)
     (PodFolder.of(config.pods_dir, pod).volume("v") / "link").symlink_to(tmp_path)
     with pytest.raises(ConfigError):
@@ -180,15 +215,16 @@ def test_atomic_writes_drop_old_files(tmp_path):
     assert write_files(tmp_path / "v", {"a": Content(b"1"), "d/x": Content(b"2")})
     assert write_files(tmp_path / "v", {"a": Content(b"3")})
     assert names(tmp_path / "v") == {"a": ("3", 0o644)}
-    assert sorted(entry for entry in os.listdir(tmp_path / "v") if not entry.startswith("..20")) == ["..data", "a"]
+    assert sorted(entry for entry in os.listdir(tmp_path / "v") if not entry.startswith("..20")) == [
+        "..data",
+        "a",
+    ]
     assert len([entry for entry in os.listdir(tmp_path / "v") if entry.startswith("..20")]) == 1
     assert not write_files(tmp_path / "v", {"a": Content(b"3")})
 
 
 @pytest.mark.root
 def test_tmpfs(tmp_path):
-    from edgekube.node.mounts import mount_tmpfs, unmount
-
     folder = tmp_path / "m"
     mount_tmpfs(folder, size=1 << 20)
     try:
@@ -222,10 +258,14 @@ def test_resolv_conf(config, pod_of, spec, wanted):
 
 
 def test_hosts(config, pod_of):
-    pod = pod_of({"hostname": "db-0", "subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]})
+    pod = pod_of(
+        {"hostname": "db-0", "subdomain": "db", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}
+    )
     lines = etc.hosts(pod, "10.244.0.5", config).splitlines()
     assert lines[0] == "# Kubernetes-managed hosts file."
     assert "10.244.0.5\tdb-0.db.default.svc.cluster.local\tdb-0" in lines
     assert lines[-2:] == ["# Entries added by HostAliases.", "1.2.3.4\ta\tb"]
-    node = etc.hosts(pod_of({"hostNetwork": True}), "", config, node_hosts="127.0.0.1 localhost\n").splitlines()
+    node = etc.hosts(
+        pod_of({"hostNetwork": True}), "", config, node_hosts="127.0.0.1 localhost\n"
+    ).splitlines()
     assert node == ["# Kubernetes-managed hosts file (host network).", "127.0.0.1 localhost"]

@@ -13,7 +13,18 @@ class Make:
     def __init__(self):
         self._uids = count(1)
 
-    def pod(self, name="p", *, labels=None, namespace="default", containers=None, requests=None, ports=(), owner="", **spec):
+    def pod(
+        self,
+        name="p",
+        *,
+        labels=None,
+        namespace="default",
+        containers=None,
+        requests=None,
+        ports=(),
+        owner="",
+        **spec,
+    ):
         if containers is None:
             container = core_v1.Container(
                 name="c", image="web:1", ports=ports,
@@ -23,18 +34,37 @@ class Make:
         owners = ()
         if owner:
             owners = (
-                meta_v1.OwnerReference(api_version="apps/v1", kind="ReplicaSet", name="rs", uid=owner, controller=True),
+                meta_v1.OwnerReference(
+                    api_version="apps/v1", kind="ReplicaSet", name="rs", uid=owner, controller=True
+                ),
             )
         status = core_v1.PodStatus(phase=spec.pop("phase", "Pending"))
         meta = meta_v1.ObjectMeta(
-            name=name, namespace=namespace, uid=f"uid-{next(self._uids)}", labels=labels or {"app": "web"}, owner_references=owners
+            name=name,
+            namespace=namespace,
+            uid=f"uid-{next(self._uids)}",
+            labels=labels or {"app": "web"},
+            owner_references=owners,
         )
         return core_v1.Pod(metadata=meta, spec=core_v1.PodSpec(containers=containers, **spec), status=status)
 
     def info(self, *args, **kwargs):
         return pod_info(self.pod(*args, **kwargs))
 
-    def node(self, name, *, cpu="4", memory="8Gi", pods="110", labels=None, taints=(), unschedulable=None, images=(), sick=(), **more):
+    def node(
+        self,
+        name,
+        *,
+        cpu="4",
+        memory="8Gi",
+        pods="110",
+        labels=None,
+        taints=(),
+        unschedulable=None,
+        images=(),
+        sick=(),
+        **more,
+    ):
         return core_v1.Node(
             metadata=meta_v1.ObjectMeta(name=name, labels=labels or {"kubernetes.io/hostname": name}),
             spec=core_v1.NodeSpec(taints=taints, unschedulable=unschedulable),

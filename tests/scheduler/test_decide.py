@@ -1,5 +1,6 @@
 """The decision: every filter refuses in kube-scheduler's words, every score prefers what it should."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,14 +58,30 @@ refusals = [
     ({"requests": {"cpu": "5"}}, {}, "1 Insufficient cpu"),
     ({"requests": {"cpu": "5", "memory": "1Ti"}}, {}, "1 Insufficient cpu, 1 Insufficient memory"),
     ({"requests": {"edgekube.io/camera": "1"}}, {}, "1 Insufficient edgekube.io/camera"),
-    ({"requests": {"ephemeral-storage": "2Gi"}}, {"ephemeral-storage": "1Gi"}, "1 Insufficient ephemeral-storage"),
+    (
+        {"requests": {"ephemeral-storage": "2Gi"}},
+        {"ephemeral-storage": "1Gi"},
+        "1 Insufficient ephemeral-storage",
+    ),
     ({}, {"pods": "0"}, "1 Too many pods"),
     ({}, {"unschedulable": True}, "1 node(s) were unschedulable"),
     ({}, {"taints": (taint(),)}, "1 node(s) had untolerated taint {gpu: no}"),
     ({"node_selector": {"disk": "ssd"}}, {}, "1 node(s) didn't match Pod's node affinity/selector"),
-    ({"affinity": required(wants("disk", "Exists"))}, {}, "1 node(s) didn't match Pod's node affinity/selector"),
-    ({"affinity": required(core_v1.NodeSelectorTerm())}, {}, "1 node(s) didn't match Pod's node affinity/selector"),
-    ({"affinity": pods_rule("pod_affinity"), "labels": {"app": "x"}}, {}, "1 node(s) didn't match pod affinity rules"),
+    (
+        {"affinity": required(wants("disk", "Exists"))},
+        {},
+        "1 node(s) didn't match Pod's node affinity/selector",
+    ),
+    (
+        {"affinity": required(core_v1.NodeSelectorTerm())},
+        {},
+        "1 node(s) didn't match Pod's node affinity/selector",
+    ),
+    (
+        {"affinity": pods_rule("pod_affinity"), "labels": {"app": "x"}},
+        {},
+        "1 node(s) didn't match pod affinity rules",
+    ),
     ({"affinity": pods_rule("pod_affinity", "rack")}, {}, "1 node(s) didn't match pod affinity rules"),
 ]
 
@@ -142,7 +159,10 @@ def test_the_first_of_a_group_may_go_anywhere(make):
 def test_anti_affinity_holds_both_ways(make):
     picky = make.pod("picky", affinity=pods_rule("pod_anti_affinity"), node_name="a")
     cache = make.cache(make.node("a"), pods=[picky])
-    assert reasons(make.info(affinity=pods_rule("pod_anti_affinity")), cache) == "1 node(s) didn't match pod anti-affinity rules"
+    assert (
+        reasons(make.info(affinity=pods_rule("pod_anti_affinity")), cache)
+        == "1 node(s) didn't match pod anti-affinity rules"
+    )
     assert reasons(make.info(), cache) == "1 node(s) didn't satisfy existing pods anti-affinity rules"
     assert place(make.info(labels={"app": "other"}), cache) == "a"
     assert place(make.info(namespace="elsewhere"), cache) == "a"
@@ -159,12 +179,22 @@ def test_namespaces_of_a_term(make):
 
 
 def spread(**fields):
-    fields = {"max_skew": 1, "topology_key": "rack", "when_unsatisfiable": "DoNotSchedule", "label_selector": web(), **fields}
+    fields = {
+        "max_skew": 1,
+        "topology_key": "rack",
+        "when_unsatisfiable": "DoNotSchedule",
+        "label_selector": web(),
+        **fields,
+    }
     return (core_v1.TopologySpreadConstraint(**fields),)
 
 
 def test_topology_spread(make):
-    nodes = [make.node("a", labels={"rack": "1"}), make.node("b", labels={"rack": "2"}), make.node("c", labels={"x": "y"})]
+    nodes = [
+        make.node("a", labels={"rack": "1"}),
+        make.node("b", labels={"rack": "2"}),
+        make.node("c", labels={"x": "y"}),
+    ]
     cache = make.cache(*nodes, pods=[make.pod("there", node_name="a")])
     assert place(make.info(topology_spread_constraints=spread()), cache) == "b"
     only_a = {"rack": "1"}
@@ -180,7 +210,9 @@ def test_topology_spread(make):
 
 def test_requests_are_those_of_the_hungriest_moment():
     def container(name, cpu, **fields):
-        return core_v1.Container(name=name, resources=core_v1.ResourceRequirements(requests={"cpu": cpu}), **fields)
+        return core_v1.Container(
+            name=name, resources=core_v1.ResourceRequirements(requests={"cpu": cpu}), **fields
+        )
 
     spec = core_v1.PodSpec(
         containers=(container("a", "100m"), container("b", "200m")),
@@ -196,11 +228,18 @@ preferences = [
     ("least allocated", {"requests": {"cpu": "1", "memory": "1Gi"}}, {"cpu": "8", "memory": "16Gi"}, {}),
     ("healthy board", {}, {}, {"sick": ("UnderVoltage",)}),
     ("not to be preferred", {}, {}, {"taints": (taint(effect="PreferNoSchedule"),)}),
-    ("has the image", {}, {"images": (core_v1.ContainerImage(names=("web:1",), size_bytes=900 * 2**20),)}, {}),
+    (
+        "has the image",
+        {},
+        {"images": (core_v1.ContainerImage(names=("web:1",), size_bytes=900 * 2**20),)},
+        {},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("pod", "better", "worse"), [row[1:] for row in preferences], ids=[row[0] for row in preferences])
+@pytest.mark.parametrize(
+    ("pod", "better", "worse"), [row[1:] for row in preferences], ids=[row[0] for row in preferences]
+)
 def test_scores(make, pod, better, worse):
     # The better one has the name that loses a tie.
     assert place(make.info(**pod), make.cache(make.node("a", **better), make.node("z", **worse))) == "a"
@@ -255,12 +294,18 @@ def test_no_node_is_ever_overcommitted(make_any, sizes, nodes):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["assume", "bind", "forget", "drop", "end"]), st.integers(0, 5), st.integers(0, 1))))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["assume", "bind", "forget", "drop", "end"]), st.integers(0, 5), st.integers(0, 1)
+        )
+    )
+)
 def test_the_cache_sums_are_the_sums_of_its_pods(make_any, script):
     cache = make_any.cache(make_any.node("n0"), make_any.node("n1"))
-    pods = [make_any.pod(f"p{n}", requests={"cpu": "100m"}, ports=(port(8000 + n),), owner="rs") for n in range(6)]
-    import msgspec
-
+    pods = [
+        make_any.pod(f"p{n}", requests={"cpu": "100m"}, ports=(port(8000 + n),), owner="rs") for n in range(6)
+    ]
     for step, number, where in script:
         pod = pods[number]
         bound = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=f"n{where}"))

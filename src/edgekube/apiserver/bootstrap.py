@@ -1,5 +1,6 @@
 """What a new cluster starts with: its namespaces, and the API's own Service."""
 
+import contextlib
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 from edgekube.api.errors import AlreadyExists, NotFound
 from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
-from edgekube.api.resource import Key, Object, Resource
+from edgekube.api.resource import Key, Object, Resource, key_of
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.client.typed import Client
 
@@ -37,9 +38,10 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
 
 async def _ensure(client: Client, resource: Resource[T], obj: T) -> None:
     try:
-        await client.create(resource, obj)
-    except AlreadyExists:
-        return
+        await client.get(resource, key_of(obj))
+    except NotFound:
+        with contextlib.suppress(AlreadyExists):
+            await client.create(resource, obj)
 
 
 async def _replace(client: Client, resource: Resource[T], obj: T) -> None:

@@ -1,8 +1,9 @@
 """One watch cache a resource, filled together; reads wait until they show this server's own writes."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 
+from edgekube.api.errors import Timeout
 from edgekube.api.resource import AnyResource
 from edgekube.apiserver import fields
 from edgekube.apiserver.cache import ResourceCache, Selectable, entry_decoder
@@ -10,6 +11,16 @@ from edgekube.apiserver.registry.paths import prefix_of
 from edgekube.store.base import Store
 
 Path = tuple[str, str]
+PATIENCE = 10.0
+"""Seconds a request waits for the cache to catch up with the store."""
+
+
+async def _patiently(wait: Awaitable[object]) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await wait
+    except TimeoutError as error:
+        raise Timeout("the server's cache does not keep up with its store", retry_after=1) from error
 
 
 def _selectable(row: AnyResource) -> dict[str, Selectable]:
@@ -40,7 +51,7 @@ class Caches:
         return self._caches[row.group, row.plural]
 
     def wrote(self, row: AnyResource, revision: int) -> None:
-        """Note a write of ours."""
+        """Note a write that later reads must show."""
         path = (row.group, row.plural)
         if revision > self._written.get(path, 0):
             self._written[path] = revision
@@ -51,9 +62,9 @@ class Caches:
         cache = self._caches[path]
         written = self._written.get(path, 0)
         if written > cache.revision:
-            await cache.wait_for(written)
+            await _patiently(cache.wait_for(written))
         if not cache.ready.is_set():
-            await cache.ready.wait()
+            await _patiently(cache.ready.wait())
         return cache
 
     @property

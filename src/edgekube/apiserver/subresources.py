@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from edgekube.api.errors import BadRequest, Conflict, NotFound
+from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
 from edgekube.apiserver import verbs
 from edgekube.apiserver.codec import check_kind
 from edgekube.apiserver.exchange import Exchange, Serve, success
@@ -148,9 +148,7 @@ async def request_token(exchange: Exchange) -> Response:
     wanted = checked(exchange, exchange.tree(), "authentication.k8s.io/v1", "TokenRequest")
     spec = wanted.get("spec") or {}
     account = (await parts.registry.stored(target)).tree()["metadata"]
-    seconds = min(
-        max(spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS, MIN_TOKEN_SECONDS), MAX_TOKEN_SECONDS
-    )
+    seconds = _lifetime(spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS)
     audiences = spec.get("audiences") or list(parts.tokens.config.audiences)
     token = parts.tokens.issue(
         target.namespace,
@@ -168,6 +166,22 @@ async def request_token(exchange: Exchange) -> Response:
     wanted["spec"] = {**spec, "audiences": audiences, "expirationSeconds": seconds}
     wanted["status"] = {"token": token, "expirationTimestamp": expires}
     return Response(code=201, body=msgspec.json.encode(wanted))
+
+
+def _lifetime(seconds: int) -> int:
+    """Return a token's life; raises Invalid for too short or too long ones."""
+    rules = {
+        "may not specify a duration less than 10 minutes": seconds < MIN_TOKEN_SECONDS,
+        "may not specify a duration larger than 2^32 seconds": seconds > MAX_TOKEN_SECONDS,
+    }
+    causes = [
+        Cause("FieldValueInvalid", f"Invalid value: {seconds}: {why}", "spec.expirationSeconds")
+        for why, broken in rules.items()
+        if broken
+    ]
+    if causes:
+        raise problems.invalid("TokenRequest", "authentication.k8s.io", "", causes)
+    return seconds
 
 
 async def _bound(exchange: Exchange, reference: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -56,29 +56,29 @@ class Terms:
 
 async def follow(row: AnyResource, watcher: Watcher, terms: Terms) -> Events:
     """Yield batches of events until the time is over or the watcher lost track."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + terms.seconds
+    loop = asyncio.get_running_loop()
+    end = loop.time() + terms.seconds
+    pause = BOOKMARK_SECONDS if terms.bookmarks else terms.seconds
+    timer = loop.call_at(min(end, loop.time() + pause), watcher.nudge)
     marked = not terms.marked
-    with watcher:
+    try:
         while True:
             if not marked and watcher.synced:
                 marked = True
                 yield (bookmark(row, watcher.revision, initial=True),)
-            pause = min(end, clock() + BOOKMARK_SECONDS) if terms.bookmarks else end
-            try:
-                async with asyncio.timeout_at(pause):
-                    batch = await watcher.batch()
-            except TimeoutError:
-                if clock() >= end:
-                    return
-                yield (bookmark(row, watcher.revision),)
+            batch = await watcher.batch()
+            if batch:
+                yield [Event(item.type.value, item.entry.raw, item.frame) for item in batch]
                 continue
-            except Expired as error:
-                yield (failed(error),)
+            if watcher.closed or loop.time() >= end:
                 return
-            if not batch:
-                return
-            yield [Event(item.type.value, item.entry.raw, item.frame) for item in batch]
+            timer = loop.call_at(min(end, loop.time() + pause), watcher.nudge)
+            yield (bookmark(row, watcher.revision),)
+    except Expired as error:
+        yield (failed(error),)
+    finally:
+        timer.cancel()
+        watcher.close()
 
 
 async def refused(error: StatusError) -> Events:

@@ -18,6 +18,10 @@ NAME = "demo"
 PORT = 8080
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
 SCRIPT = 'mkdir -p /www && echo "Hello from $POD_NAME on $NODE_NAME" > /www/index.html && exec httpd -f -p 8080 -h /www'
+APPLETS = (
+    "sh httpd wget nc nslookup cat echo ls mkdir rm touch tar env hostname ps kill id sleep date tail head grep seq "
+    "tty stty true false test dd"
+)
 READY = 60.0
 """Seconds the demo may take to become ready."""
 
@@ -42,22 +46,7 @@ def place_image(folder: Path) -> None:
     busybox = shutil.which("busybox") or "/bin/busybox"
     if not Path(busybox).exists():
         raise UpError("busybox is missing; apt-get install busybox-static")
-    applets = (
-        "sh",
-        "httpd",
-        "mkdir",
-        "echo",
-        "cat",
-        "ls",
-        "sleep",
-        "wget",
-        "tar",
-        "env",
-        "hostname",
-        "ps",
-        "tail",
-        "date",
-    )
+    applets = APPLETS.split()
     folder.mkdir(parents=True, exist_ok=True)
     write_archive(
         folder / "edgekube-demo.tar",

@@ -36,6 +36,7 @@ from edgekube.hub.hub import Hub
 from edgekube.scheduler.scheduler import Scheduler
 from edgekube.store.base import Store
 from edgekube.store.open import open_store
+from edgekube.transport.base import Message
 from edgekube.transport.mqtt import open_transport
 from edgekube.transport.options import TransportOptions
 from edgekube.transport.streams import Gateway
@@ -100,6 +101,7 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
         group.create_task(api.serve(_sockets(options), _tls(paths)), name="http")
         group.create_task(broker.run(), name="broker")
         group.create_task(transport.run(), name="transport")
+        group.create_task(gateway.run(), name="streams")
         informers = Informers(_client(api, "system:kube-controller-manager"))
         controllers = build_controllers(
             _client(api, "system:kube-controller-manager"), informers, _controllers(options, secret, scheme)
@@ -150,6 +152,7 @@ def _transport(options: ServerOptions, paths: ServerPaths) -> TransportOptions:
     return TransportOptions(
         brokers=(f"mqtts://127.0.0.1:{options.broker_port}",), client_id=f"{options.cluster}-hub",
         authority=tls / "ca.crt", certificate=tls / "hub.crt", key=tls / "hub.key",
+        will=Message(Topics(options.cluster).all_gone, b""),
     )  # fmt: skip
 
 

@@ -8,7 +8,25 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from edgekube.api.errors import Expired, InternalError, StatusError, from_tree
+from edgekube.api.errors import (
+    BadRequest,
+    Conflict,
+    Expired,
+    Forbidden,
+    InternalError,
+    Invalid,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    StatusError,
+    Timeout,
+    TooManyRequests,
+    Unauthorized,
+    UnsupportedMediaType,
+    from_tree,
+)  # fmt: skip
 from edgekube.client.base import Call, Unreachable, WatchEvent
 from edgekube.client.kubeconfig import Access
 
@@ -38,6 +56,7 @@ class HttpsCarrier:
         if access.impersonate:
             headers["Impersonate-User"] = access.impersonate
         self.headers = headers
+        self._tls_name = access.server_name or None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -80,7 +99,12 @@ class HttpsCarrier:
             headers["Accept"] = accept
         try:
             async with self.session.request(
-                method, self.access.server + path, params=query, data=body or None, headers=headers
+                method,
+                self.access.server + path,
+                params=query,
+                data=body or None,
+                headers=headers,
+                server_hostname=self._tls_name,
             ) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -95,7 +119,10 @@ class HttpsCarrier:
         decoder = msgspec.json.Decoder(_Line)
         try:
             async with self.session.get(
-                self.access.server + _path(call), params=call.query, timeout=timeout
+                self.access.server + _path(call),
+                params=call.query,
+                timeout=timeout,
+                server_hostname=self._tls_name,
             ) as answer:
                 if answer.status >= 400:
                     raise error_of(answer.status, await answer.read())
@@ -104,32 +131,44 @@ class HttpsCarrier:
                     if event.type == "ERROR":
                         raise from_tree(msgspec.json.decode(event.object))
                     yield WatchEvent(event.type, bytes(event.object))
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"{self.access.server}: no watch event: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{self.access.server}: {error or type(error).__name__}") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Yield lines of any length (StreamReader.readline has a limit)."""
-    rest = b""
+    parts: list[bytes] = []
     async for chunk in content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
+        first, *lines = chunk.split(b"\n")
+        parts.append(first)
         for line in lines:
-            if line:
-                yield line
+            if whole := b"".join(parts):
+                yield whole
+            parts = [line]
 
 
 def _path(call: Call) -> str:
     return call.resource.path(call.namespace, call.name, call.subresource)
 
 
+BY_CODE: dict[int, type[StatusError]] = {
+    cls.code: cls
+    for cls in (
+        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, NotAcceptable, Conflict, Expired,
+        RequestEntityTooLarge, UnsupportedMediaType, Invalid, TooManyRequests, ServiceUnavailable, Timeout,
+    )
+}  # fmt: skip
+
+
 def error_of(code: int, body: bytes) -> StatusError:
-    """Return the error a failed answer stands for, whatever its body is."""
+    """Return the error a failed answer stands for; one without a Status is a proxy's, and goes by its code."""
     try:
         tree = msgspec.json.decode(body)
     except msgspec.DecodeError:
         tree = None
     if isinstance(tree, dict) and tree.get("kind") == "Status":
         return from_tree(tree)
-    if code == 410:
-        return Expired(body.decode(errors="replace"))
-    return InternalError(f"HTTP {code}: {body[:500].decode(errors='replace')}")
+    text = body[:500].decode(errors="replace").strip()
+    return BY_CODE.get(code, InternalError)(f"HTTP {code}: {text}" if text else f"HTTP {code}")

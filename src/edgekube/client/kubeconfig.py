@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekube.lib.errors import EdgekubeError
-
-
-class BadKubeconfig(EdgekubeError):
-    """The kubeconfig cannot be read, or does not say what is needed."""
+from edgekube.client.execplugin import BadKubeconfig, run_plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +31,13 @@ class Access:
     impersonate: str = ""
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return a TLS context that trusts the cluster's CA and shows our certificate, if any."""
+        """Return a TLS context that trusts the cluster's CA and shows our certificate; raises BadKubeconfig."""
+        try:
+            return self._ssl_context()
+        except (ssl.SSLError, ValueError) as error:
+            raise BadKubeconfig(f"certificates for {self.server}: {error}") from error
+
+    def _ssl_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.authority.decode() if self.authority else None)
         if self.insecure:
             context.check_hostname = False
@@ -66,6 +68,8 @@ def load(paths: Sequence[Path], *, context: str = "") -> Access:
     chosen = _named(merged, "contexts", name, "context")
     cluster = _named(merged, "clusters", chosen.get("cluster", ""), "cluster")
     user = _named(merged, "users", chosen["user"], "user") if chosen.get("user") else {}
+    if plugin := user.get("exec"):
+        user |= run_plugin(plugin, cluster, folder=user["__folder__"])
     if not cluster.get("server"):
         raise BadKubeconfig(f"cluster {chosen.get('cluster')!r} names no server")
     return Access(

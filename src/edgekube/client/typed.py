@@ -8,7 +8,7 @@ import msgspec
 
 from edgekube.api.resource import Key, Resource
 from edgekube.api.types import meta_v1
-from edgekube.client.base import Call, Carrier
+from edgekube.client.base import Call, Carrier, Unreachable
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Client:
         call = Call(
             verb="get", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource
         )
-        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+        return _decode(await self.carrier.do(call), resource.type)
 
     async def list(
         self, resource: Resource[T], *, namespace: str = "", labels: str = "", fields: str = "", limit: int = 0,
@@ -80,9 +80,9 @@ class Client:
             **{"continue": continue_},
         )  # fmt: skip
         body = await self.carrier.do(Call(verb="list", resource=resource, namespace=namespace, query=query))
-        raw = msgspec.json.decode(body, type=_RawList)
+        raw = _decode(body, _RawList)
         decoder = msgspec.json.Decoder(resource.type)
-        items = [decoder.decode(item) for item in raw.items]
+        items = [_read(decoder, item) for item in raw.items]
         return Listing(items, raw.metadata.resource_version, raw.metadata.continue_)
 
     async def create(
@@ -94,7 +94,7 @@ class Client:
             verb="create", resource=resource, namespace=space, name=name, subresource=subresource,
             query=self._write, body=msgspec.json.encode(obj),
         )  # fmt: skip
-        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+        return _decode(await self.carrier.do(call), resource.type)
 
     async def post(self, resource: Resource[Any], key: Key, subresource: str, body: object) -> bytes:
         """POST to a subresource whose kind is not the resource's own (binding, eviction, token)."""
@@ -111,7 +111,7 @@ class Client:
             verb="update", resource=resource, namespace=meta.namespace, name=meta.name, subresource=subresource,
             query=self._write, body=msgspec.json.encode(obj),
         )  # fmt: skip
-        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+        return _decode(await self.carrier.do(call), resource.type)
 
     async def patch(
         self, resource: Resource[T], key: Key, patch: object, *, kind: str = MERGE, subresource: str = ""
@@ -121,7 +121,7 @@ class Client:
             verb="patch", resource=resource, namespace=key.namespace, name=key.name, subresource=subresource,
             query=self._write, body=msgspec.json.encode(patch), content_type=kind,
         )  # fmt: skip
-        return msgspec.json.decode(await self.carrier.do(call), type=resource.type)
+        return _decode(await self.carrier.do(call), resource.type)
 
     async def delete(
         self, resource: Resource[T], key: Key, *, grace: int | None = None, propagation: str = "", uid: str = "",
@@ -149,16 +149,18 @@ class Client:
             body=msgspec.json.encode(options),
         )
         answer = await self.carrier.do(call)
-        if msgspec.json.decode(answer, type=_KindOnly).kind in {"Status", ""}:
+        if _decode(answer, _KindOnly).kind in {"Status", ""}:
             return None
-        return msgspec.json.decode(answer, type=resource.type)
+        return _decode(answer, resource.type)
 
     async def delete_collection(
         self, resource: Resource[Any], *, namespace: str = "", labels: str = "", fields: str = ""
     ) -> None:
         """Delete all objects the selectors choose, in `namespace`."""
         query = _options(labelSelector=labels, fieldSelector=fields)
-        await self.carrier.do(Call(verb="deletecollection", resource=resource, namespace=namespace, query=query))
+        await self.carrier.do(
+            Call(verb="deletecollection", resource=resource, namespace=namespace, query=query)
+        )
 
     async def watch(
         self, resource: Resource[T], *, namespace: str = "", since: str = "", labels: str = "", fields: str = "",
@@ -176,10 +178,22 @@ class Client:
         call = Call(verb="watch", resource=resource, namespace=namespace, query=query)
         async for event in self.carrier.watch(call):
             if event.type == "BOOKMARK":
-                yield Event(event.type, meta.decode(event.raw).metadata.resource_version, None)
+                yield Event(event.type, _read(meta, event.raw).metadata.resource_version, None)
                 continue
-            obj = decoder.decode(event.raw)
+            obj = _read(decoder, event.raw)
             yield Event(event.type, _meta(obj).resource_version, obj)
+
+
+def _read(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        # Not the API's words: a captive portal, a proxy, or a cluster of another age.
+        raise Unreachable(f"the answer cannot be read: {error}") from error
+
+
+def _decode(raw: bytes, kind: type[T]) -> T:
+    return _read(msgspec.json.Decoder(kind), raw)
 
 
 def _meta(obj: object) -> meta_v1.ObjectMeta:

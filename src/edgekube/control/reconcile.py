@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from edgekube.api.errors import Conflict, Forbidden, Invalid
+from edgekube.api.errors import Conflict, Invalid, StatusError
 from edgekube.api.resource import Object
+from edgekube.client.base import Unreachable
 from edgekube.control.queue import WorkQueue
 from edgekube.control.reader import Reader
 from edgekube.lib.backoff import Backoff
@@ -79,7 +80,7 @@ class Controller(Generic[K]):
     async def _reconcile(self, key: K) -> None:
         try:
             again = await self.reconciler.reconcile(key)
-        except (Terminal, Invalid, Forbidden) as error:
+        except (Terminal, Invalid) as error:
             # Retrying soon cannot help; a change of the object will queue it again. Looked at
             # again late all the same, since what forbade it may not be an object we watch.
             log.error("%s: %s gave up: %s", self.name, key, error)  # noqa: TRY400 - expected, no traceback
@@ -87,6 +88,10 @@ class Controller(Generic[K]):
             self.queue.add_after(key, 300)
         except Conflict:
             # Somebody was faster; the watch will bring the newer version.
+            self.queue.add_after(key, self.backoff.next(key))
+        except (StatusError, Unreachable) as error:
+            # Forbidden too: what forbade it (a quota, a ServiceAccount not made yet) often passes.
+            log.warning("%s: %s: %s", self.name, key, error)
             self.queue.add_after(key, self.backoff.next(key))
         except Exception:
             # The one place that may catch everything: one bad object must not stop the others.

@@ -94,6 +94,9 @@ class ContainerCopy:
             self._answer(question, identity, None)
         for identity, info in found.items():
             self._answer(question, identity, info)
+        # Of those long gone no earlier answer can be under way any more.
+        for identity in [i for i, asked in self._asked.items() if i not in self._infos and asked < question]:
+            del self._asked[identity]
         self.synced.set()
 
     def _answer(self, question: int, identity: str, info: ContainerInfo | None) -> None:
@@ -101,11 +104,10 @@ class ContainerCopy:
         if self._asked.get(identity, 0) > question:
             return
         old = self._infos.get(identity)
+        self._asked[identity] = question
         if info is None:
-            self._asked.pop(identity, None)
             self._infos.pop(identity, None)
         else:
-            self._asked[identity] = question
             self._infos[identity] = info
         about = info or old
         if about is not None and info != old:

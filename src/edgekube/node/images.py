@@ -101,7 +101,10 @@ class ImageKeeper:
         found: list[Path] = []
         for pattern in ARCHIVES:
             for path in sorted(folder.glob(pattern)):
-                about = path.stat()
+                try:
+                    about = path.stat()
+                except FileNotFoundError:
+                    continue
                 mark = (about.st_mtime_ns, about.st_size)
                 if self._loaded.get(path) != mark:
                     self._loaded[path] = mark

@@ -123,9 +123,14 @@ class Kubelet:
         current = next((pod for pod in self._mirror.pods if pod.metadata.uid == meta.uid), None)
         if current is None:
             self._workers.pop(meta.uid, None)
+        self._orphans.look()
 
     def _known(self, uid: str) -> bool:
-        return uid in self._workers or any(pod.metadata.uid == uid for pod in self._mirror.pods)
+        """Tell whether a pod's things are somebody's business; a finished worker has none left."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            return not worker.finished
+        return any(pod.metadata.uid == uid for pod in self._mirror.pods)
 
     def _containers_changed(self, uid: str) -> None:
         worker = self._workers.get(uid)

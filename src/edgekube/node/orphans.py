@@ -1,4 +1,4 @@
-"""What belongs to no pod we know: containers, network namespaces, folders. Only once the mirror is complete."""
+"""What belongs to no pod we know: containers, network namespaces, folders, cgroups. Only once the mirror is complete."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node import labels
+from edgekube.node.cgroups import pod_cgroups, remove_cgroup
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
 from edgekube.runtime.base import ContainerInfo, Phase
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 GRACE = 10.0
 RETRY = 30.0
+CGROUP_RETRY = 6.0
+"""Seconds; the runtime's monitors stay for 5 s after an exec."""
 
 
 class Orphans:
@@ -54,6 +57,16 @@ class Orphans:
         for folder in await asyncio.to_thread(self._folders):
             if not self._known(folder.uid):
                 await self._host.volumes.remove(folder, everything=True)
+
+        if not self._remove_cgroups():
+            asyncio.get_running_loop().call_later(CGROUP_RETRY, self.look)
+
+    def _remove_cgroups(self) -> bool:
+        config = self._host.config
+        found = pod_cgroups(config.cgroup_mount, config.cgroup_root)
+        strays = [path for path, uid in found.items() if not self._known(uid)]
+        removed = [remove_cgroup(config.cgroup_mount, path) for path in strays]
+        return all(removed)
 
     async def _end(self, info: ContainerInfo) -> None:
         log.info("container %s of unknown pod", info.name)

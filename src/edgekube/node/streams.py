@@ -11,6 +11,7 @@ from edgekube.api.errors import BadRequest, NotFound, StatusError
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.node import labels
+from edgekube.node.aio import drop
 from edgekube.node.clock import parse_stamp
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
@@ -229,8 +230,7 @@ async def _carry(session: Session, stream: Stream, request: StreamRequest) -> in
         await outgoing
         return await session.wait()
     finally:
-        incoming.cancel()
-        outgoing.cancel()
+        await drop(incoming, outgoing)
         await session.close()
 
 
@@ -261,8 +261,7 @@ async def _while_open(stream: Stream, work: Coroutine[object, object, None]) -> 
         if task.done():
             task.result()
     finally:
-        task.cancel()
-        gone.cancel()
+        await drop(task, gone)
 
 
 async def _gone(stream: Stream) -> None:

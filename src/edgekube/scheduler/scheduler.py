@@ -73,6 +73,11 @@ class Scheduler:
                 await self._bind(pod, found)
         except (StatusError, Unreachable) as error:
             log.warning("%s: %s", pod.key, error)
+        except Exception:
+            # The loop's one catch-all: a pod that breaks a plug-in must not stop the others.
+            log.exception("%s", pod.key)
+            self.cache.forget(pod.uid)
+            self.queue.failed(pod.uid)
         finally:
             self._slots.release()
 

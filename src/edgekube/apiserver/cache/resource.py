@@ -136,6 +136,8 @@ class ResourceCache:
             start, end = 0, len(paths)
         if after:
             start = max(start, bisect_right(paths, after))
+        if not past and not limit and labels.empty and fields.empty:
+            return EntryPage([self._entries[path] for path in paths[start:end]], at or self.revision)
         forms = _Forms(self._entries, past)
         return _collect(forms, paths[start:end], chosen, limit=limit, revision=at or self.revision)
 
@@ -202,8 +204,8 @@ class ResourceCache:
         )
         if after is not None:
             for occurrence in self._history:
-                if occurrence.revision > after:
-                    watcher.offer(occurrence)
+                if occurrence.revision > after and (event := chosen.event(occurrence)) is not None:
+                    watcher.offer(event)
         self._watchers.add(watcher)
         return watcher
 
@@ -289,8 +291,10 @@ class ResourceCache:
             self._store_entry(occurrence)
             self._history.append(occurrence)
             self._weight += occurrence.weight
-            for watcher in self._watchers.concerned(occurrence.entry, occurrence.previous):
-                watcher.offer(occurrence)
+            for chosen, watchers in self._watchers.concerned(occurrence.entry, occurrence.previous):
+                if (event := chosen.event(occurrence)) is not None:
+                    for watcher in watchers:
+                        watcher.offer(event)
         self._trim()
         self.revision = revision
         still = []

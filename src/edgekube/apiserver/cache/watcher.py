@@ -34,6 +34,10 @@ class Filter:
             and self.labels.matches(entry.labels)
         )
 
+    def event(self, occurrence: Occurrence) -> WatchEvent | None:
+        """Return what the client sees of a change."""
+        return occurrence.seen(before=self.matches(occurrence.previous), now=self.matches(occurrence.entry))
+
     def exact(self, key: str) -> str | None:
         """Return the one value a field must have."""
         if key == "metadata.name" and self.name:
@@ -70,6 +74,7 @@ class Watcher:
         self._wake = asyncio.Event()
         self._closed = False
         self._lost = False
+        self._nudged = False
 
     @property
     def synced(self) -> bool:
@@ -81,13 +86,9 @@ class Watcher:
         """The revision up to which everything was handed out: what a bookmark may say (once `synced`)."""
         return self._pending[0].entry.revision - 1 if self._pending else self._current()
 
-    def offer(self, occurrence: Occurrence) -> None:
-        """Queue the event if the client selects it; only the cache calls this."""
-        before = occurrence.previous is not None and self.filter.matches(occurrence.previous)
-        event = occurrence.seen(
-            before=before, now=not occurrence.deleted and self.filter.matches(occurrence.entry)
-        )
-        if event is None or self._lost:
+    def offer(self, event: WatchEvent) -> None:
+        """Queue an event that the client selects; only the cache calls this."""
+        if self._lost:
             return
         if len(self._pending) >= self._limit:
             self._lost = True
@@ -98,11 +99,11 @@ class Watcher:
 
     async def batch(self) -> Sequence[WatchEvent]:
         """
-        Return what waits; wait if nothing does. An empty batch: the watch is over.
+        Return what waits; wait if nothing does. An empty batch: the watch is over, or was nudged.
 
         May be cancelled without loss. Raises Expired when the client was too slow.
         """
-        while not (self._initial or self._pending or self._closed or self._lost):
+        while not (self._initial or self._pending or self._closed or self._lost or self._nudged):
             self._wake.clear()
             await self._wake.wait()
         if self._lost:
@@ -112,10 +113,25 @@ class Watcher:
             return [WatchEvent(EventType.ADDED, self._initial.popleft()) for _ in range(count)]
         events = list(self._pending)
         self._pending.clear()
+        if not events:
+            self._nudged = False
         return events
 
+    def nudge(self) -> None:
+        """Give whoever waits an empty batch: cheaper than a timeout around every wait."""
+        self._nudged = True
+        self._wake.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the watch is over."""
+        return self._closed
+
     async def __aiter__(self) -> AsyncIterator[WatchEvent]:
-        while events := await self.batch():
+        while True:
+            events = await self.batch()
+            if not events and self._closed:
+                return
             for event in events:
                 yield event
 

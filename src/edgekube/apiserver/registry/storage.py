@@ -10,6 +10,7 @@ from edgekube.apiserver.cache import with_revision
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.registry.paths import path_of
 from edgekube.apiserver.request import Tree
+from edgekube.store.base import KeyExists, Mismatch, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,28 @@ class Storage:
         self, row: AnyResource, key: Key, value: bytes, *, expected: int, durability: Durability
     ) -> Stored:
         """Write if unchanged since `expected` (0: if new); raises KeyExists or Mismatch."""
-        record = await self._store.put(path_of(row, key), value, expected=expected, durability=durability)
+        try:
+            record = await self._store.put(path_of(row, key), value, expected=expected, durability=durability)
+        except (KeyExists, Mismatch) as error:
+            self._lost(row, error.current)
+            raise
         self._caches.wrote(row, record.revision)
         return Stored(with_revision(value, record.revision), record.revision)
 
     async def remove(self, row: AnyResource, key: Key, *, expected: int) -> int:
         """Delete if unchanged since `expected`; return the deletion's revision. Raises Mismatch."""
-        record = await self._store.delete(path_of(row, key), expected=expected, durability=row.durability)
+        try:
+            record = await self._store.delete(path_of(row, key), expected=expected, durability=row.durability)
+        except Mismatch as error:
+            self._lost(row, error.current)
+            raise
         self._caches.wrote(row, record.revision)
         return record.revision
+
+    def _lost(self, row: AnyResource, current: Record | None) -> None:
+        """Make the next read show what we lost against, so that trying again is no waste."""
+        if current is not None:
+            self._caches.wrote(row, current.revision)
 
     async def all(self, row: AnyResource) -> Iterable[Tree]:
         """Return every object of a resource."""

@@ -54,8 +54,7 @@ def plan(
                 delete.append(piece)
             elif (fresh := _renewed(service, piece, endpoints)) != piece:
                 update.append(fresh)
-        for endpoints in fills[len(pieces) :]:
-            create.append(_made(service, ports, endpoints, family))
+        create += [_made(service, ports, endpoints, family) for endpoints in fills[len(pieces) :]]
     if not wanted:
         return _placeholder(service, existing, family)
     return Plan(tuple(create), tuple(update), tuple(delete))

@@ -43,14 +43,22 @@ class Plan:
 
 
 def plan(node: core_v1.Node, now: float, *, lost: bool, evict: bool) -> Plan:
-    """Decide for one node; `evict` is False when every node looks dead, and so we are the ones cut off."""
+    """Decide for one node; `evict` is False when no node is ready, and so we may be the ones cut off."""
     conditions = _lost(node, now) if lost else node.status.conditions
-    ready = next((c.status for c in conditions if c.type == "Ready"), "Unknown" if lost else "")
-    taints = _taints(node, ready, now, evict=evict)
+    taints = _taints(node, _ready(conditions), now, lost=lost, evict=evict)
     return Plan(
         conditions if conditions != node.status.conditions else None,
         taints if taints != node.spec.taints else None,
     )
+
+
+def ready(node: core_v1.Node) -> bool:
+    """Whether the node says it is ready."""
+    return _ready(node.status.conditions) == "True"
+
+
+def _ready(conditions: Iterable[core_v1.NodeCondition]) -> str:
+    return next((c.status for c in conditions if c.type == "Ready"), "")
 
 
 def _lost(node: core_v1.Node, now: float) -> tuple[core_v1.NodeCondition, ...]:
@@ -74,16 +82,16 @@ def _lost(node: core_v1.Node, now: float) -> tuple[core_v1.NodeCondition, ...]:
 _WANTED: Mapping[str, str] = {"Unknown": UNREACHABLE, "False": NOT_READY, "": NOT_READY}
 
 
-def _taints(node: core_v1.Node, ready: str, now: float, *, evict: bool) -> tuple[core_v1.Taint, ...]:
-    key = _WANTED.get(ready)
-    effects = (NO_SCHEDULE, NO_EXECUTE) if evict else (NO_SCHEDULE,)
-    wanted = {(key, effect) for effect in effects} if key else set()
+def _taints(
+    node: core_v1.Node, ready_status: str, now: float, *, lost: bool, evict: bool
+) -> tuple[core_v1.Taint, ...]:
+    key = _WANTED.get(ready_status)
+    have = {(taint.key, taint.effect) for taint in node.spec.taints}
+    wanted = {(key, NO_SCHEDULE)} if key else set()
+    # A connection lost a moment ago keeps new pods away; only real silence drives pods out.
+    if key and evict and (lost or key == NOT_READY or (key, NO_EXECUTE) in have):
+        wanted.add((key, NO_EXECUTE))
     ours = {(name, effect) for name in (NOT_READY, UNREACHABLE) for effect in (NO_SCHEDULE, NO_EXECUTE)}
     kept = [t for t in node.spec.taints if (t.key, t.effect) not in ours or (t.key, t.effect) in wanted]
-    have = {(t.key, t.effect) for t in kept}
-    kept += [
-        core_v1.Taint(key=name, effect=effect, time_added=stamp(now))
-        for name, effect in sorted(wanted - have, key=str)
-        if name
-    ]
-    return tuple(kept)
+    added = sorted((effect, name) for name, effect in wanted - have)
+    return (*kept, *(core_v1.Taint(key=name, effect=effect, time_added=stamp(now)) for effect, name in added))

@@ -11,7 +11,7 @@ from edgekube.api.types import coordination_v1, core_v1
 from edgekube.control.reconcile import Controller
 from edgekube.control.writer import Writer
 from edgekube.controllers.context import Context
-from edgekube.controllers.nodes.health import Sign, plan, signs
+from edgekube.controllers.nodes.health import Sign, plan, ready, signs
 
 NAMESPACE = "kube-node-lease"
 ALL = "all"
@@ -42,7 +42,7 @@ class NodeLifecycle:
         lost = {
             node.metadata.name for node in nodes if now - self._signs[node.metadata.name].seen > self._grace
         }
-        disrupted = bool(nodes) and len(lost) == len(nodes)
+        disrupted = bool(nodes) and not any(ready(node) and node.metadata.name not in lost for node in nodes)
         if self._disrupted and not disrupted:
             # We were cut off and are back: the others get the full time to be heard of again.
             self._signs = {name: Sign(sign.renewed, now) for name, sign in self._signs.items()}

@@ -56,7 +56,8 @@ def security_of(pod: core_v1.Pod, container: core_v1.Container, image: ImageInfo
         cap_add=capabilities.add,
         cap_drop=capabilities.drop,
         seccomp=_seccomp(own.seccomp_profile or general.seccomp_profile),
-        # A pod with its own network namespace gets its sysctls there, when the namespace is made.
+        # Those of the network are set when the pod's namespace is made.
+        sysctls={s.name: s.value for s in general.sysctls if not s.name.startswith("net.")},
         mask_proc=own.proc_mount != "Unmasked",
     )
 

@@ -11,6 +11,7 @@ from edgekube.api.types import core_v1
 from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
 from edgekube.network.base import NetworkError
+from edgekube.node.aio import unless
 from edgekube.node.cgroups import remove_cgroup
 from edgekube.node.env.environment import ConfigError
 from edgekube.node.folders import PodFolder
@@ -152,7 +153,8 @@ class Steps:
 
     async def _finish(self, pod: core_v1.Pod, _step: Finish) -> bool:
         meta = pod.metadata
-        self._host.reporter.pod_gone(Key(meta.namespace, meta.name), meta.uid)
+        if not self._memory.removed:
+            self._host.reporter.pod_gone(Key(meta.namespace, meta.name), meta.uid)
         return True
 
     # --- containers ---
@@ -263,21 +265,13 @@ class Steps:
 
     async def _stop(self, pod: core_v1.Pod, step: StopContainers) -> bool:
         self.hurry.clear()
-        work = asyncio.gather(*(self._stop_one(pod, target) for target in step.targets))
-        hurry = asyncio.ensure_future(self.hurry.wait())
-        try:
-            await asyncio.wait((work, hurry), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
-                await asyncio.gather(*(self._kill(target) for target in step.targets))
-                return True
-            await work
-        finally:
-            hurry.cancel()
-            work.cancel()
+        _, ended = await unless(self.hurry, self._stop_all(pod, step))
+        if not ended:
+            await asyncio.gather(*(self._kill(target) for target in step.targets))
         return True
+
+    async def _stop_all(self, pod: core_v1.Pod, step: StopContainers) -> None:
+        await asyncio.gather(*(self._stop_one(pod, target) for target in step.targets))
 
     async def _kill(self, target: Stopping) -> None:
         with contextlib.suppress(NoSuchContainer):

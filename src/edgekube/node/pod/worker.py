@@ -11,6 +11,7 @@ from edgekube.api.resource import key_of
 from edgekube.api.types import core_v1
 from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
+from edgekube.node.aio import unless
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
 from edgekube.node.labels import CONTAINER_NAME
@@ -60,6 +61,11 @@ class PodWorker:
     def update(self, pod: core_v1.Pod) -> None:
         """Take the pod's new form."""
         before, self.pod = self.pod, pod
+        if self.memory.removed and not self.finished:
+            # It was only away for a moment, as when the mirror is filled anew.
+            self.memory.removed = False
+            if not pod.metadata.deletion_timestamp:
+                self._ending.clear()
         if before.spec != pod.spec:
             self.memory.failures.clear()
         if (before.metadata.labels, before.metadata.annotations) != (
@@ -149,14 +155,8 @@ class PodWorker:
         """Do a step; pulling and postStart hooks are dropped when the pod is to end."""
         if not isinstance(step, EnsureImage | RunContainer) or self._ending.is_set():
             return await self._steps.perform(self.pod, step)
-        work = asyncio.ensure_future(self._steps.perform(self.pod, step))
-        ending = asyncio.ensure_future(self._ending.wait())
-        try:
-            await asyncio.wait((work, ending), return_when=asyncio.FIRST_COMPLETED)
-            return await work if work.done() else False
-        finally:
-            ending.cancel()
-            work.cancel()
+        done, _ = await unless(self._ending, self._steps.perform(self.pod, step))
+        return bool(done)
 
     def _observe(self) -> Observed:
         host = self._host
@@ -178,7 +178,7 @@ class PodWorker:
     def _tell(self, todo: Plan) -> None:
         self.memory.status = todo.status
         self.memory.final = self.memory.final or todo.final
-        if todo.status != self._reported:
+        if todo.status != self._reported and not self.memory.removed:
             self._reported = todo.status
             self._host.reporter.pod_status(key_of(self.pod), self.pod.metadata.uid, todo.status)
         for notice in todo.notices:

@@ -132,7 +132,7 @@ class SqliteStore:
         self._feed.close()
 
     def _usable(self) -> sqlite3.Connection:
-        if self._reader is None:
+        if self._reader is None or not self._writer.is_alive():
             raise StoreUnavailable("the store is closed")
         return self._reader
 

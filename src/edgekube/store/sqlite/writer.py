@@ -40,6 +40,10 @@ FLUSH = 2.0
 """Seconds that a soft write may stay unsynced."""
 
 
+FAILURES = (sqlite3.Error, OSError, ValueError, OverflowError, MemoryError)
+"""What SQLite's module raises; the others of values that it cannot take, and of a board without memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """Something to do between commits, with everything before it in place; `answer` gets the result or the error."""
@@ -130,7 +134,7 @@ class Writer(threading.Thread):
     def _call(self, call: Call) -> None:
         try:
             result = call.run(self)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             call.answer(None, _unavailable(error))
         except StoreError as error:
             call.answer(None, error)
@@ -143,7 +147,7 @@ class Writer(threading.Thread):
         try:
             batch = self._plan(group)
             self._write(batch)
-        except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
+        except FAILURES as error:
             self._rollback()
             self._split(group, batch, _unavailable(error))
         else:
