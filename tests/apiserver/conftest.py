@@ -84,11 +84,6 @@ async def running(server: ApiServer) -> Any:
 
 
 @pytest.fixture(scope="session")
-def schemas() -> Schemas:
-    return Schemas.load()
-
-
-@pytest.fixture(scope="session")
 def signing_key() -> bytes:
     return pki.new_key()
 

@@ -170,6 +170,12 @@ async def test_large_answers_come_whole_and_squeezed_if_asked(session):
         assert gzip.decompress(await answer.read()) == plain
 
 
+async def test_a_client_that_asks_before_sending_is_told_to_go_on(session):
+    body = b'{"metadata": {"name": "a"}}'
+    async with asyncio.timeout(10), session.post(MAPS, data=body, expect100=True) as answer:
+        assert answer.status == 201
+
+
 async def test_warnings_are_headers(session):
     body = msgspec.json.encode({"metadata": {"name": "a"}, "datum": 1, "other": 2})
     async with session.post(MAPS, data=body) as answer:
@@ -271,3 +277,23 @@ async def test_kubectl_watches_tables(cluster):
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_a_watcher_that_does_not_read_is_dropped(cluster, session):
+    host, _, port = cluster.url.removeprefix("https://").partition(":")
+    tls = ssl.create_default_context(cadata=cluster.ca.certificate.decode())
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, limit=1024)
+    request = f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-token\r\n\r\n"
+    writer.write(request.encode())
+    async with asyncio.timeout(20):
+        while not cluster.server.metrics.watchers:
+            await asyncio.sleep(0.01)
+        for number in range(100):
+            body = {"metadata": {"name": f"m{number}"}, "data": {"x": "y" * 500_000}}
+            async with session.post(MAPS, data=io.BytesIO(msgspec.json.encode(body))) as answer:
+                assert answer.status == 201
+            if not cluster.server.metrics.watchers:
+                break
+        assert not cluster.server.metrics.watchers
+    writer.transport.abort()
+    assert reader

@@ -295,3 +295,11 @@ def test_broken_old_pods_go_first(make):
         make.replica_set("bad", replicas=2, image="b", status=bad),
     ]
     assert rollout.shrunk(deployment, new, olds) == {"bad": 1}
+
+
+def test_new_pods_that_are_not_available_yet_hold_the_old_ones(make):
+    deployment = make.deployment(replicas=10, strategy=rolling(3, 2))
+    old = apps_v1.ReplicaSetStatus(replicas=8, available_replicas=6)
+    new = make.replica_set("new", replicas=3, image="web:1")
+    olds = [make.replica_set("old", replicas=8, image="a", status=old)]
+    assert rollout.shrunk(deployment, new, olds) == {}

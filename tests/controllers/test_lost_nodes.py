@@ -15,7 +15,7 @@ from edgekube.control.informer import Informers
 from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE
 from edgekube.controllers.context import Context, Options
 from edgekube.controllers.nodes.eviction import TaintEviction
-from edgekube.controllers.nodes.lifecycle import ALL, NodeLifecycle
+from edgekube.controllers.nodes.lifecycle import ALL, NodeLifecycle, build
 
 
 class Lab:
@@ -104,6 +104,53 @@ async def test_when_all_are_silent_the_master_is_cut_off(lab):
     lab.now += 20
     await lab.look()
     assert (UNREACHABLE, NO_EXECUTE) in await lab.taints("n2")
+
+
+async def test_the_loop_finds_out_by_itself(api_client):
+    names, now = ("n1", "n2"), time.time()
+    informers = Informers(api_client)
+    clock = [now]
+    options = Options(clock=lambda: clock[0], node_grace=40)
+    controller = build(Context(api_client, informers, options, EventSink(api_client, options.clock)))
+    tasks = [asyncio.create_task(part.run()) for part in (informers, controller)]
+    lab = Lab(api_client, None)
+    for name in names:
+        await lab.node(name)
+
+    async def eventually(check):
+        async with asyncio.timeout(20):
+            while not await check():
+                await asyncio.sleep(0.01)
+
+    async def known():
+        leases = [lease.metadata.name for lease in informers.of(coordination.LEASES)]
+        return set(leases) == set(controller.reconciler._signs) == set(names) and not len(controller.queue)
+
+    async def lost():
+        return (UNREACHABLE, NO_EXECUTE) in await lab.taints("n2")
+
+    async def noticed():
+        found = informers.of(coordination.LEASES).get(Key("kube-node-lease", "n1"))
+        return found is not None and found.spec.renew_time == micro_stamp(clock[0])
+
+    await eventually(known)
+    clock[0] += 41
+    lab.now = clock[0]
+    await lab.renew("n1")
+    await eventually(noticed)
+    controller.queue.add(ALL)
+    await eventually(lost)
+    assert await lab.taints("n1") == set()
+    await lab.renew("n2")
+    await lab.alive(await api_client.get(core.NODES, Key("", "n2")))
+    await eventually(lambda: _none(lab))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _none(lab):
+    return await lab.taints("n2") == set()
 
 
 async def test_stopping_the_only_ready_node_drives_nobody_out(lab):

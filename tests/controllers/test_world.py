@@ -319,3 +319,54 @@ async def test_a_deployment_may_come_at_once_with_its_namespace(world):
         return (await world.client.get(apps.DEPLOYMENTS, Key("fresh", "web"))).status.available_replicas == 1
 
     await world.eventually(up)
+
+
+async def test_pods_that_cannot_be_made_show_why_and_come_when_they_can(world):
+    await world.node("n1")
+    made = await world.deploy(replicas=1)
+    await world.rolled_out()
+    patch = {"spec": {"template": {"spec": {"serviceAccountName": "robot"}}}}
+    await world.client.patch(apps.DEPLOYMENTS, WEB, patch)
+
+    async def failure():
+        deployment = await world.client.get(apps.DEPLOYMENTS, WEB)
+        return next((c for c in deployment.status.conditions if c.type == "ReplicaFailure"), None)
+
+    condition = await world.eventually(failure)
+    assert condition.reason == "FailedCreate"
+    assert "robot" in condition.message
+    meta = meta_v1.ObjectMeta(name="robot", namespace="default")
+    await world.client.create(core.SERVICE_ACCOUNTS, core_v1.ServiceAccount(metadata=meta))
+    deployment = await world.rolled_out()
+    assert deployment.metadata.uid == made.metadata.uid
+
+    async def mended():
+        return await failure() is None
+
+    await world.eventually(mended)
+
+
+async def test_a_pod_that_leaves_its_replica_set_is_released_and_one_that_fits_is_taken(world):
+    await world.node("n1")
+    await world.deploy(replicas=1)
+    await world.rolled_out()
+    (pod,) = await world.list(core.PODS, namespace="default")
+    key = Key("default", pod.metadata.name)
+    await world.client.patch(core.PODS, key, {"metadata": {"labels": {"app": "debug"}}})
+
+    async def alone():
+        found = await world.client.get(core.PODS, key)
+        return (
+            not found.metadata.owner_references and len(await world.list(core.PODS, namespace="default")) == 2
+        )
+
+    await world.eventually(alone)
+    await world.client.patch(core.PODS, key, {"metadata": {"labels": {"app": "web"}}})
+
+    async def one():
+        pods = [
+            p for p in await world.list(core.PODS, namespace="default") if not p.metadata.deletion_timestamp
+        ]
+        return len(pods) == 1 and pods[0].metadata.owner_references
+
+    await world.eventually(one)

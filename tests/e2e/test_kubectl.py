@@ -39,7 +39,8 @@ def test_apply_get_describe(cluster, space, web):
     text = web("describe", "deployment", "web")
     assert re.search(r"Replicas: +2 desired \| 2 updated \| 2 total \| 2 available", text)
     assert "ScalingReplicaSet" in text
-    pod = web("describe", "pod", "-l", "app=web")
+    name = web("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}")
+    pod = web("describe", "pod", name)
     for reason in ("Scheduled", "Pulled", "Created", "Started"):
         assert reason in pod
     assert "Namespace:" in web("describe", "service", "web")
@@ -69,9 +70,9 @@ def test_name_is_answered_inside_a_pod(cluster, space, web):
 def test_logs(cluster, space, web):
     assert "started" in web("logs", "deploy/web", "-c", "web")
     assert "oops" in web("logs", "deploy/web", "-c", "web", "--tail=5")
-    assert re.match(
-        r"\d{4}-\d\d-\d\dT.* started", web("logs", "deploy/web", "-c", "web", "--timestamps", "--tail=2")
-    )
+    stamped = web("logs", "deploy/web", "-c", "web", "--timestamps")
+    assert re.search(r"^\d{4}-\d\d-\d\dT\S+ started$", stamped, re.MULTILINE)
+    assert len(web("logs", "deploy/web", "-c", "web", "--tail=2").splitlines()) == 2
     web(
         "apply",
         "-f",
@@ -79,10 +80,9 @@ def test_logs(cluster, space, web):
         stdin=sleeper("talker", command="i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2; done"),
     )
     web("wait", "--for=condition=Ready", "pod/talker", "--timeout=60s")
-    follow = cluster.popen("-n", space, "logs", "-f", "talker", stdout=subprocess.PIPE)
-    lines = [follow.stdout.readline().decode().strip() for _ in range(10)]
-    follow.terminate()
-    follow.wait()
+    with cluster.popen("-n", space, "logs", "-f", "talker", stdout=subprocess.PIPE) as follow:
+        lines = [follow.stdout.readline().decode().strip() for _ in range(10)]
+        follow.terminate()
     first = int(lines[0].split()[1])
     assert lines == [f"line {first + i}" for i in range(10)]
 
@@ -179,7 +179,7 @@ def test_port_forward(cluster, space, web):
         assert all(b"hello from" in answer for answer in answers)
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
 
 
 def test_scale_and_label(cluster, space, web):

@@ -17,6 +17,7 @@ from edgekube.network.memory import MemoryPodNetwork
 from edgekube.node.config import KubeletConfig
 from edgekube.node.kubelet import Kubelet
 from edgekube.runtime.fake import FakeMachine, FakeRuntime
+from edgekube.transport.base import Disconnected
 
 EPOCH = 1_700_000_000.0
 
@@ -31,6 +32,7 @@ class Notebook:
     events: list[NodeEvent] = field(default_factory=list)
     summaries: list[dict] = field(default_factory=list)
     tokens: list[tuple[Key, str, int]] = field(default_factory=list)
+    offline: bool = False
     token_expiry: str = "2023-11-14T23:13:20Z"
 
     def pod_status(self, key, uid, status):
@@ -49,6 +51,8 @@ class Notebook:
         self.summaries.append(msgspec.json.decode(summary))
 
     async def service_account_token(self, key, audience, seconds, pod):
+        if self.offline:
+            raise Disconnected("no connection to a broker")
         self.tokens.append((key, audience, seconds))
         return f"token-{len(self.tokens)}", self.token_expiry
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 
 import msgspec
 import pytest
@@ -39,7 +40,7 @@ async def test_a_pod_runs(rig, pod_of):
     assert status.pod_ip == "127.8.0.2"
     assert status.host_ip == "127.0.0.1"
     assert [c.type for c in status.conditions if c.status == "True"] == [
-        "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled",
+        "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady",
     ]  # fmt: skip
     assert status.container_statuses[0].state.running is not None
     assert status.container_statuses[0].container_id.startswith("podman://")
@@ -383,15 +384,50 @@ async def test_orphans_go_only_when_the_mirror_is_complete(rig, pod_of):
 async def test_an_agent_restart_touches_nothing(rig, pod_of):
     rig.start()
     await running(rig, pod_of())
-    before = rig.containers()
-    reported = rig.notes.last()
+    before, reported = rig.containers(), rig.notes.last()
     await rig.stop()
-    rig.put(msgspec.structs.replace(rig.mirror.pods.get(Key("default", "web")), status=reported))
     rig.notes.statuses.clear()
+    await asyncio.sleep(100)
     rig.start()
     await asyncio.sleep(120)
     assert rig.containers() == before
+    assert rig.notes.statuses == {"uid-web": [reported]}, "told once more, since it may have been lost"
+
+
+async def test_a_pod_that_ended_stays_ended_over_restarts(rig, pod_of):
+    rig.start()
+    rig.put(pod_of({"restartPolicy": "Never", "containers": [{"name": "main", "image": "fake/exit:0"}]}))
+    await rig.until(lambda: rig.notes.statuses and rig.notes.last().phase == "Succeeded")
+    reported = rig.notes.last()
+    await rig.stop()
+    for container in tuple(rig.machine.containers):
+        del rig.machine.containers[container]
+    rig.start()
+    await asyncio.sleep(100)
+    assert rig.machine.containers == {}
+    assert rig.notes.last() == reported
+
+
+async def test_a_terminal_pod_unknown_here_is_not_talked_about(rig, pod_of):
+    pod = msgspec.structs.replace(pod_of(), status=core_v1.PodStatus(phase="Failed"))
+    rig.start()
+    rig.put(pod)
+    await asyncio.sleep(10)
+    rig.delete(pod)
+    await rig.until(lambda: rig.notes.gone)
     assert rig.notes.statuses == {}
+    assert rig.machine.containers == {}
+
+
+async def test_readiness_gates_decide(rig, pod_of):
+    pod = pod_of({"readinessGates": [{"conditionType": "example.com/lb"}]})
+    rig.start()
+    await running(rig, pod)
+    assert condition(rig.notes.last(), "Ready").reason == "ReadinessGatesNotReady"
+    gate = core_v1.PodCondition(type="example.com/lb", status="True")
+    rig.put(msgspec.structs.replace(pod, status=core_v1.PodStatus(conditions=(gate,))))
+    await rig.until(lambda: condition(rig.notes.last(), "Ready").status == "True")
+    assert "example.com/lb" not in [c.type for c in rig.notes.last().conditions]
 
 
 async def test_what_died_while_the_agent_was_away_is_started_anew(rig, pod_of):
@@ -509,6 +545,30 @@ async def test_a_token_is_rotated(rig, pod_of):
     assert path.read_text() == "token-1"
     await asyncio.sleep(20)
     assert path.read_text() == "token-2"
+
+
+async def test_without_its_master_a_node_goes_on_with_old_pods_only(rig, pod_of):
+    source = {"serviceAccountToken": {"path": "token"}}
+    spec = {
+        "volumes": [{"name": "v", "projected": {"sources": [source]}}],
+        "containers": [{"name": "main", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+    }
+    rig.start()
+    await running(rig, pod_of(spec))
+    await rig.stop()
+    rig.machine.power_off()
+    shutil.rmtree(rig.folder / "pods/default_web_uid-web/.volumes")
+    rig.notes.offline = True
+    rig.start()
+    rig.put(pod_of(spec, name="new", uid="uid-new"))
+    await rig.until(lambda: rig.notes.last().container_statuses[0].restart_count == 1)
+    await asyncio.sleep(30)
+    assert rig.notes.last().phase == "Running"
+    assert rig.notes.last("uid-new").phase == "Pending"
+    rig.notes.offline = False
+    await rig.until(lambda: rig.notes.last("uid-new").phase == "Running", seconds=200)
+    await asyncio.sleep(20)
+    assert (rig.folder / "pods/default_web_uid-web/.volumes/v/token").read_text().startswith("token-")
 
 
 async def test_pull_secrets_reach_the_runtime(rig, pod_of):

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.node.cgroups import pod_cgroups
 from edgekube.runtime.podman import open_runtime
@@ -99,11 +98,10 @@ async def test_a_pod_lives_and_leaves_nothing(node, pod_of):
     assert told.status()["details"]["causes"][0]["message"] == "3"
 
     await node.stop()
-    node.put(msgspec.structs.replace(node.mirror.pods.get(Key("default", "web")), status=status))
     node.notes.statuses.clear()
     node.start()
     await asyncio.sleep(2)
-    assert node.notes.statuses == {}, "the next agent takes up what runs"
+    assert node.notes.statuses == {"uid-web": [status]}, "the next agent takes up what runs"
 
     node.delete(pod, grace=5)
     await node.until(lambda: node.notes.gone == ["uid-web"])

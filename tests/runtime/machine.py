@@ -94,6 +94,16 @@ class PodmanMachine:
         assert self._process is not None
         return service_pid(self._process.pid)
 
+    def suspend(self) -> None:
+        """Make the service hang."""
+        os.kill(self.pid(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on; nsenter stops with its child, but does not go on with it."""
+        assert self._process is not None
+        os.kill(self.pid(), signal.SIGCONT)
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL the service."""
         if self._process is not None:
@@ -119,6 +129,7 @@ class PodmanMachine:
         if self._init.stdout is not None:
             self._init.stdout.close()
         if self._process is not None:
+            self._process.kill()
             self._process.wait()
         remove_cgroups(self.cgroup)
         shutil.rmtree(self.root, ignore_errors=True)

@@ -179,7 +179,7 @@ async def test_rights(node):
     assert [f["NoNewPrivs"] for f in fields] == ["0", "1"]
     assert fields[0]["Seccomp"] == "2"
     assert fields[1]["Uid"].split() == ["5"] * 4
-    assert fields[1]["Groups"].split() == ["77"]
+    assert set(fields[1]["Groups"].split()) == {"6", "77"}
     _, free = await node.ended(*status, security=Security(seccomp="unconfined"))
     assert "Seccomp:\t0" in free
 
@@ -297,14 +297,14 @@ def command_lines() -> list[list[str]]:
 async def test_a_hung_service_is_told_in_bounded_time_and_forgiven(node):
     container, _ = await node.run(*SLEEP)
     impatient = open_runtime(f"{node.machine.paths.url}&timeout=0.3")
-    os.kill(node.machine.pid(), signal.SIGSTOP)
+    node.machine.suspend()
     try:
         with pytest.raises(RuntimeUnavailable, match="does not answer"):
             await impatient.containers.list()
         with pytest.raises(RuntimeUnavailable):
             await impatient.sessions.exec(container, ["true"], stdin=False, tty=False)
     finally:
-        os.kill(node.machine.pid(), signal.SIGCONT)
+        node.machine.resume()
     assert (await node.runtime.containers.inspect(container)).phase is Phase.RUNNING
     await impatient.close()
 
@@ -398,6 +398,6 @@ async def test_podmans_own_client_sees_the_same(node):
     assert seen[other]["State"]["ExitCode"] == 3
     assert [tag for image in images for tag in image.tags if tag == IMAGE]
     listed = {info.id: info for info in await node.runtime.containers.list()}
-    assert {i: s["State"]["Status"] for i, s in seen.items()} == {
-        i: info.phase.value for i, info in listed.items()
-    }
+    # Podman says "stopped" until it has cleared up after a container.
+    phases = {i: s["State"]["Status"].replace("stopped", "exited") for i, s in seen.items()}
+    assert phases == {i: info.phase.value for i, info in listed.items()}

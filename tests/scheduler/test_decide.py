@@ -325,6 +325,7 @@ def test_the_cache_sums_are_the_sums_of_its_pods(make_any, script):
     assert len(seen) == len(set(seen))
     for node in cache.snapshot().nodes:
         assert node.requested.get("cpu", 0) == 100 * len(node.pods)
+        assert node.weight[0] == 100 * len(node.pods)
         assert node.ports.total() == node.owners.total() == len(node.pods)
 
 

@@ -196,6 +196,9 @@ def _target(raw: web.BaseRequest) -> tuple[str, dict[str, str]]:
 async def _body(raw: web.BaseRequest) -> bytes:
     if not raw.body_exists:
         return b""
+    if raw.headers.get("Expect", "").lower() == "100-continue" and raw.transport is not None:
+        # curl waits for this before it sends a large body (RFC 9110 §10.1.1).
+        raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         return await raw.read()
     except HTTPRequestEntityTooLarge as error:

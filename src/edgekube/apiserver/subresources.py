@@ -59,7 +59,7 @@ async def _set_scale(exchange: Exchange, wish: Callable[[Tree], Tree]) -> Respon
     def scaled(tree: Tree) -> Tree:
         version = tree["metadata"]["resourceVersion"]
         scale = checked(exchange, wish(scale_of(tree, version)), *SCALE)
-        tree["metadata"]["resourceVersion"] = scale["metadata"].get("resourceVersion", version)
+        tree["metadata"]["resourceVersion"] = (scale.get("metadata") or {}).get("resourceVersion", version)
         replicas = (scale.get("spec") or {}).get("replicas", 0)
         tree["spec"]["replicas"] = replicas
         return tree

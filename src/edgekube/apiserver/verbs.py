@@ -97,8 +97,10 @@ async def delete(exchange: Exchange) -> Response:
 
 def delete_options(exchange: Exchange) -> DeleteOptions:
     """Read the request's options from body and query."""
-    tree = exchange.tree() if exchange.request.body else {}
-    return options_from(tree, exchange.query)
+    if not exchange.request.body:
+        return options_from({}, exchange.query)
+    found = exchange.parts.codec.check(exchange.tree(), "v1", "DeleteOptions", "Ignore", [])
+    return options_from(found.tree, exchange.query)
 
 
 async def delete_collection(exchange: Exchange) -> Response:

@@ -1,7 +1,8 @@
 """The `kube-dns` Service: the name under which nodes answer DNS. It selects nothing; each node answers itself."""
 
-from edgekube.api.errors import AlreadyExists
+from edgekube.api.errors import NotFound
 from edgekube.api.kinds.core_v1 import SERVICES
+from edgekube.api.resource import key_of
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.client.typed import Client
 
@@ -21,6 +22,6 @@ async def ensure(client: Client, address: str) -> None:
         spec=core_v1.ServiceSpec(cluster_ip=address, cluster_ips=(address,), ports=ports, type="ClusterIP"),
     )
     try:
+        await client.get(SERVICES, key_of(service))
+    except NotFound:
         await client.create(SERVICES, service)
-    except AlreadyExists:
-        return

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekube.client.execplugin import BadKubeconfig, run_plugin
+from edgekube.client.execplugin import BadKubeconfig as BadKubeconfig  # noqa: PLC0414 - ours to raise too
+from edgekube.client.execplugin import run_plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,12 +188,19 @@ def _read(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError as error:
-        # Not the API's words: a captive portal, a proxy, or a cluster of another age.
-        raise Unreachable(f"the answer cannot be read: {error}") from error
+        raise _unreadable(error) from error
 
 
 def _decode(raw: bytes, kind: type[T]) -> T:
-    return _read(msgspec.json.Decoder(kind), raw)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: msgspec.DecodeError) -> Unreachable:
+    # Not the API's words: a captive portal, a proxy, or a cluster of another age.
+    return Unreachable(f"the answer cannot be read: {error}")
 
 
 def _meta(obj: object) -> meta_v1.ObjectMeta:

@@ -1,7 +1,7 @@
 """Emptying a Namespace that is being deleted, pods first (KEP-5080), then letting it go."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -41,48 +41,40 @@ def conditions(
     old: Sequence[core_v1.NamespaceCondition], left: Left, now: float
 ) -> tuple[core_v1.NamespaceCondition, ...]:
     """Return the conditions that tell what holds the deletion up, in Kubernetes' words."""
+    known = {condition.type: condition for condition in old}
+    for kind, status, reason, message in _verdicts(left):
+        before = known.get(kind)
+        if before and (before.status, before.reason, before.message) == (status, reason, message):
+            continue
+        known[kind] = core_v1.NamespaceCondition(
+            type=kind, status=status, reason=reason, message=message, last_transition_time=stamp(now)
+        )
+    return tuple(known.values())
+
+
+def _verdicts(left: Left) -> Iterator[tuple[str, str, str, str]]:
+    """Yield type, status, reason and message."""
     content = ", ".join(
         f"{name} has {count} resource instances" for name, count in sorted(left.objects.items())
     )
     holds = ", ".join(
         f"{name} in {count} resource instances" for name, count in sorted(left.finalizers.items())
     )
-    failed = ("True", "ContentDeletionFailed", "; ".join(left.errors))
+    good = "All content successfully deleted, may be waiting on finalization"
     rows = (
+        ("NamespaceDeletionContentFailure", "; ".join(left.errors), "ContentDeletionFailed", "ContentDeleted", good),
         (
-            "NamespaceDeletionContentFailure",
-            *(failed if left.errors else ("False", "ContentDeleted", "All content successfully deleted, may be waiting on finalization")),
-        ),
-        (
-            "NamespaceContentRemaining",
-            *(
-                ("True", "SomeResourcesRemain", f"Some resources are remaining: {content}")
-                if content
-                else ("False", "ContentRemoved", "All content successfully removed")
-            ),
+            "NamespaceContentRemaining", content and f"Some resources are remaining: {content}",
+            "SomeResourcesRemain", "ContentRemoved", "All content successfully removed",
         ),
         (
             "NamespaceFinalizersRemaining",
-            *(
-                ("True", "SomeFinalizersRemain", f"Some content in the namespace has finalizers remaining: {holds}")
-                if holds
-                else ("False", "ContentHasNoFinalizers", "All content-preserving finalizers finished")
-            ),
+            holds and f"Some content in the namespace has finalizers remaining: {holds}",
+            "SomeFinalizersRemain", "ContentHasNoFinalizers", "All content-preserving finalizers finished",
         ),
     )  # fmt: skip
-    known = {condition.type: condition for condition in old}
-    for kind, status, reason, message in rows:
-        before = known.get(kind)
-        same = before is not None and (before.status, before.reason, before.message) == (
-            status,
-            reason,
-            message,
-        )
-        if not same:
-            known[kind] = core_v1.NamespaceCondition(
-                type=kind, status=status, reason=reason, message=message, last_transition_time=stamp(now)
-            )
-    return tuple(known.values())
+    for kind, trouble, bad_reason, good_reason, fine in rows:
+        yield (kind, "True", bad_reason, trouble) if trouble else (kind, "False", good_reason, fine)
 
 
 class Namespaces:

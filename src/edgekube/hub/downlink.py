@@ -67,7 +67,7 @@ class Downlink:
 
     async def poke(self, node: str, session: Session) -> None:
         """Say something empty: a node that missed the last message notices the gap."""
-        await self._say(self._topics.down(node), session.sender, Kind.OBJECTS, Objects(()))
+        await self._give(node, session, Kind.OBJECTS, Objects(()))
 
     async def _tell(self, node: str, session: Session) -> None:
         wish = self._wish_of(node)
@@ -81,7 +81,7 @@ class Downlink:
             # What is surplus goes by not being on the final list.
             await self._send(node, session, Difference(difference(everything, known).changed, ()), everything)
             digest = SnapshotEnd({str(ref): version for ref, version in everything.items()})
-            await self._say(self._topics.down(node), session.sender, Kind.SNAPSHOT_END, digest)
+            await self._give(node, session, Kind.SNAPSHOT_END, digest)
         elif session.live:
             found = difference(wish, session.known)
             session.known = wish
@@ -106,8 +106,12 @@ class Downlink:
 
     async def _send(self, node: str, session: Session, found: Difference, wish: Mapping[Ref, str]) -> None:
         for batch in batches(self._deltas(found, wish)):
-            await self._say(self._topics.down(node), session.sender, Kind.OBJECTS, Objects(batch))
-            session.sent_at = asyncio.get_running_loop().time()
+            await self._give(node, session, Kind.OBJECTS, Objects(batch))
+
+    async def _give(self, node: str, session: Session, kind: Kind, body: object) -> None:
+        """Say something that the node acknowledges once it is on its disk."""
+        session.owed, session.sent_at = session.sender.seq + 1, asyncio.get_running_loop().time()
+        await self._say(self._topics.down(node), session.sender, kind, body)
 
     async def _say(self, topic: str, sender: Sender, kind: Kind, body: object = None) -> None:
         await self._transport.publish(Message(topic, sender.encode(kind, body)))

@@ -222,10 +222,10 @@ class Hub:
 
     async def _check(self, node: str, session: Session, now: float) -> None:
         session.patience = session.patience or UNACKED
-        waiting = session.live and session.acked < session.sender.seq
+        waiting = session.live and session.acked < session.owed
         if not waiting or now - session.sent_at < session.patience:
             return
-        session.sent_at, session.patience = now, min(2 * session.patience, UNACKED_LIMIT)
+        session.patience = min(2 * session.patience, UNACKED_LIMIT)
         try:
             await self.downlink.poke(node, session)
         except Disconnected:

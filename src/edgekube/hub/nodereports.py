@@ -18,6 +18,7 @@ from edgekube.control.reconcile import Controller
 from edgekube.control.writer import Writer
 from edgekube.hub.confirm import Confirm
 from edgekube.hub.sessions import Presence, Sessions
+from edgekube.hub.view import tree_of
 
 OWNED = "edgekube.io/agent-labels"
 """Annotation: the labels that the agent set, so that they go when the agent no longer says them."""
@@ -106,12 +107,12 @@ class NodeReports:
         if patch := metadata_patch(node.metadata, report.metadata):
             node = await self._writer.patch(key, {"metadata": {"uid": node.metadata.uid, **patch}})
         now = stamp(self._clock())
-        status = node_status_patch(msgspec.to_builtins(node.status), msgspec.to_builtins(report.status), now)
+        status = node_status_patch(tree_of(node.status), tree_of(report.status), now)
         if status:
             await self._patch_status(node, status)
 
     async def _away(self, node: core_v1.Node, verdict: tuple[str, str, str]) -> None:
-        conditions = away(msgspec.to_builtins(node.status.conditions), verdict, stamp(self._clock()))
+        conditions = away(tree_of(node.status.conditions), verdict, stamp(self._clock()))
         if conditions is not None:
             await self._patch_status(node, {"conditions": conditions})
 

@@ -15,7 +15,7 @@ from edgekube.control.informer import Informers
 from edgekube.control.reconcile import Controller
 from edgekube.control.writer import Writer
 from edgekube.hub.confirm import Confirm
-from edgekube.hub.view import KUBELETS
+from edgekube.hub.view import KUBELETS, tree_of
 from edgekube.transport.wire import PodGone, PodStatusReport
 
 WORKERS = 8
@@ -97,10 +97,10 @@ class PodReports:
 
     async def _status(self, pod: core_v1.Pod, body: PodStatusReport) -> None:
         try:
-            report = msgspec.to_builtins(msgspec.json.decode(body.status, type=core_v1.PodStatus))
+            report = tree_of(msgspec.json.decode(body.status, type=core_v1.PodStatus))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        patch = status_patch(msgspec.to_builtins(pod.status), report)
+        patch = status_patch(tree_of(pod.status), report)
         if not patch:
             return
         meta = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}

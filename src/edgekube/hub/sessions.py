@@ -37,6 +37,8 @@ class Session:
     answers: list[tuple[Kind, object]] = field(default_factory=list)
     done: set[int] = field(default_factory=set)
     """Numbers of its messages that are written and not confirmed yet."""
+    owed: int = 0
+    """The last number it has to acknowledge."""
     acked: int = 0
     sent_at: float = 0.0
     patience: float = 0.0
@@ -79,4 +81,4 @@ class Sessions:
             session.sender = Sender(self.epoch)
             session.live = session.heard = False
             session.asked = None
-            session.acked = 0
+            session.acked = session.owed = 0

@@ -83,6 +83,11 @@ class Versions:
         self._known.pop(ref, None)
 
 
+def tree_of(struct: Any) -> Any:
+    """Return a Struct, or several, as a JSON tree."""
+    return msgspec.json.decode(msgspec.json.encode(struct))
+
+
 def delta(ref: Ref, version: str, obj: Object) -> ObjectDelta:
     """Return the object as it is sent."""
     return ObjectDelta(ref.path, ref.namespace, ref.name, version, msgspec.json.encode(_sent(ref.path, obj)))

@@ -13,6 +13,8 @@ class KubeletConfig:
     node_ip: str
     data_dir: Path
     """Holds `pods/` (logs, volumes) and `images/` (archives to load)."""
+    run_dir: Path | None = None
+    """Holds what need not survive a reboot (best a tmpfs, to spare flash); None: `data_dir`."""
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     cgroup_root: str = "/edgekube"
@@ -38,6 +40,11 @@ class KubeletConfig:
     def pods_dir(self) -> Path:
         """Where pods' folders are."""
         return self.data_dir / "pods"
+
+    @property
+    def status_dir(self) -> Path:
+        """Where pods' last statuses are kept."""
+        return (self.run_dir or self.data_dir) / "pod-status"
 
     @property
     def images_dir(self) -> Path:

@@ -13,6 +13,7 @@ from edgekube.node.config import KubeletConfig
 from edgekube.node.containers import ContainerCopy
 from edgekube.node.env.downward import Place
 from edgekube.node.images import ImageKeeper
+from edgekube.node.pod.recall import Recall
 from edgekube.node.probes.prober import Prober
 from edgekube.node.volumes.manager import Volumes
 from edgekube.runtime.base import ContainerRuntime
@@ -34,6 +35,7 @@ class Host:
     images: ImageKeeper
     volumes: Volumes
     prober: Prober
+    recall: Recall
     network: PodNetwork | None = None
     """None until the node's pod CIDR is known."""
     allocatable: Callable[[], dict[str, str]] = dict

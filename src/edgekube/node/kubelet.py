@@ -22,6 +22,7 @@ from edgekube.node.host import Host
 from edgekube.node.images import ImageKeeper
 from edgekube.node.log.files import Rotation
 from edgekube.node.orphans import Orphans
+from edgekube.node.pod.recall import Recall
 from edgekube.node.pod.references import config_maps_of, secrets_of
 from edgekube.node.pod.worker import PodWorker
 from edgekube.node.probes.check import Answer, Target, check
@@ -60,7 +61,7 @@ class Kubelet:
             containers=ContainerCopy(runtime.containers, self._containers_changed, period=config.relist_period),
             images=ImageKeeper(runtime.images),
             volumes=Volumes(config, mirror, clock=clock, tmpfs=os.geteuid() == 0 if tmpfs is None else tmpfs),
-            prober=Prober(checker, clock=clock),
+            prober=Prober(checker, clock=clock), recall=Recall(config.status_dir),
         )  # fmt: skip
         self._node_status = NodeStatusLoop(self._host, board)
         self._host.allocatable = self._node_status.allocatable

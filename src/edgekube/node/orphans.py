@@ -58,6 +58,9 @@ class Orphans:
             if not self._known(folder.uid):
                 await self._host.volumes.remove(folder, everything=True)
 
+        for uid in self._host.recall.uids():
+            if not self._known(uid):
+                self._host.recall.forget(uid)
         if not self._remove_cgroups():
             asyncio.get_running_loop().call_later(CGROUP_RETRY, self.look)
 

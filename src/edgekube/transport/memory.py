@@ -25,6 +25,10 @@ class MemoryBroker:
     online: bool = True
     taps: list[Callable[[str, Message], None]] = field(default_factory=list)
     """Called with the sender's client id."""
+    loses: Callable[[Message], bool] = lambda _message: False
+    """Messages for which it says so get lost on the way, as in a broker whose queue is full."""
+    refused: set[str] = field(default_factory=set)
+    """Client ids that may not connect now."""
     _clients: dict[str, "MemoryTransport"] = field(default_factory=dict)
     _retained: dict[str, Message] = field(default_factory=dict)
 
@@ -53,7 +57,7 @@ class MemoryBroker:
 
     def attach(self, client: "MemoryTransport") -> bool:
         """Connect `client`; a namesake loses its connection (MQTT 5.0, 3.1.4-3)."""
-        if not self.online:
+        if not self.online or client.client_id in self.refused:
             return False
         self.disconnect(client.client_id)
         self._clients[client.client_id] = client
@@ -69,6 +73,8 @@ class MemoryBroker:
         """Hand `message` to every subscriber."""
         for tap in self.taps:
             tap(sender, message)
+        if self.loses(message):
+            return
         if message.retain:
             self._retained[message.topic] = message
         for client in tuple(self._clients.values()):

@@ -13,7 +13,7 @@ PODS = frozenset({"pods"})
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a mount path
 TOKEN_SECONDS = 3607
 """One hour and seven seconds: recognisable as the default (serviceaccount admission in Kubernetes)."""
-ATTEMPTS, PAUSE = 15, 0.1
+ATTEMPTS, PAUSE = 50, 0.1
 """How often, and after how many seconds, the default account of a new namespace is looked for."""
 TOLERATION_SECONDS = 300
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")

@@ -2,7 +2,8 @@
 
 from edgekube.apiserver.cache.entry import Decode, Entry, Selectable, entry_decoder, with_revision
 from edgekube.apiserver.cache.event import EventType, WatchEvent
-from edgekube.apiserver.cache.resource import EntryPage, ResourceCache
+from edgekube.apiserver.cache.page import EntryPage
+from edgekube.apiserver.cache.resource import ResourceCache
 from edgekube.apiserver.cache.watcher import Watcher
 
 __all__ = [

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -19,6 +19,7 @@ from edgekube.api.selectors import ANY_FIELDS, EVERYTHING, FieldMatcher, LabelMa
 from edgekube.apiserver.cache.entry import Decode, Entry, with_revision
 from edgekube.apiserver.cache.event import Occurrence
 from edgekube.apiserver.cache.index import WatcherIndex
+from edgekube.apiserver.cache.page import EntryPage, Forms, collect
 from edgekube.apiserver.cache.watcher import Filter, Watcher
 from edgekube.store.base import Change, Compacted, Page, Record, Store, StoreUnavailable
 
@@ -31,42 +32,6 @@ BUFFER = 4096
 """How many events may wait for one watcher before it is cut off."""
 RETRY = 1.0
 """Seconds before the store is asked again when it cannot answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class EntryPage:
-    """Entries in the order of their paths, as of `revision`; `next` is where to go on, "" at the end."""
-
-    entries: Sequence[Entry]
-    revision: int
-    next: str = ""
-    remaining: int | None = None
-    """How many more there are; None when selectors make that unknown (API concepts, remainingItemCount)."""
-
-
-class _Forms:
-    """Objects by path, as they are but for those that were otherwise in the past."""
-
-    def __init__(self, now: Mapping[str, Entry], past: Mapping[str, Entry | None]) -> None:
-        self._now, self._past = now, past
-
-    def get(self, path: str) -> Entry | None:
-        """Return the form of an object."""
-        return self._past[path] if path in self._past else self._now.get(path)
-
-
-def _collect(forms: _Forms, paths: Sequence[str], chosen: Filter, *, limit: int, revision: int) -> EntryPage:
-    everything = chosen.labels.empty and chosen.fields.empty
-    found: list[Entry] = []
-    for index, path in enumerate(paths):
-        entry = forms.get(path)
-        if entry is None or not (everything or chosen.matches(entry)):
-            continue
-        if limit and len(found) == limit:
-            remaining = sum(forms.get(other) is not None for other in paths[index:]) if everything else None
-            return EntryPage(found, revision, found[-1].path, remaining)
-        found.append(entry)
-    return EntryPage(found, revision)
 
 
 class ResourceCache:
@@ -138,8 +103,8 @@ class ResourceCache:
             start = max(start, bisect_right(paths, after))
         if not past and not limit and labels.empty and fields.empty:
             return EntryPage([self._entries[path] for path in paths[start:end]], at or self.revision)
-        forms = _Forms(self._entries, past)
-        return _collect(forms, paths[start:end], chosen, limit=limit, revision=at or self.revision)
+        forms = Forms(self._entries, past)
+        return collect(forms, paths[start:end], chosen, limit=limit, revision=at or self.revision)
 
     def _range(self, chosen: Filter) -> tuple[int, int]:
         """Return the part of the paths that a filter can match."""

@@ -123,12 +123,12 @@ class Registry:
         """Replace; without resourceVersion whatever is there. Raises Conflict, NotFound, Invalid."""
         target = action.target
         _check_namespace(tree, target)
-        sent = (tree.get("metadata") or {}).get("name", "")
+        sent = _fields(tree).get("name", "")
         if sent and sent != target.name:
             raise problems.wrong_name(sent, target.name)
         creates = part is MAIN and strategy_of(target.row).create_on_update
         if creates and await self.storage.read(target.row, target.key) is None:
-            tree.setdefault("metadata", {})["name"] = target.name
+            _fields(tree)["name"] = target.name
             return await self.create(action, tree)
         return await self.change(action, lambda _old: tree, part=part, tries=UPDATE_TRIES)
 
@@ -248,9 +248,7 @@ class Registry:
 
     def _check_identity(self, target: Target, wished: Tree, old: Tree, stored: Stored) -> None:
         """Compare what the writer says it changes with what is stored."""
-        fields = wished.setdefault("metadata", {})
-        if not isinstance(fields, dict):
-            raise BadRequest("metadata: must be an object")
+        fields = _fields(wished)
         _check_namespace(wished, target)
         if fields.setdefault("name", target.name) != target.name:
             raise problems.wrong_name(fields["name"], target.name)
@@ -268,9 +266,18 @@ class Registry:
             raise problems.precondition(target.row, target.name, uid, old["metadata"]["uid"])
 
 
+def _fields(tree: Tree) -> Tree:
+    """Return the metadata of a tree that no schema has seen yet; raises BadRequest."""
+    fields = tree.get("metadata")
+    if fields is None:
+        fields = tree["metadata"] = {}
+    if not isinstance(fields, dict):
+        raise BadRequest("metadata: must be an object")
+    return fields
+
+
 def _check_namespace(tree: Tree, target: Target) -> None:
-    fields = tree.get("metadata") or {}
-    sent = fields.get("namespace") if isinstance(fields, dict) else None
+    sent = _fields(tree).get("namespace")
     if sent and target.row.namespaced and sent != target.namespace:
         raise problems.wrong_namespace()
 

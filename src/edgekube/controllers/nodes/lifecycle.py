@@ -1,7 +1,5 @@
 """The loop that notices lost nodes. It has one key, for whether to evict depends on all nodes together."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from edgekube.api.kinds import coordination_v1 as coordination
@@ -28,6 +26,17 @@ class NodeLifecycle:
         self._events = context.events.recorder("node-controller")
         self._signs: dict[str, Sign] = {}
         self._disrupted = False
+        self._lost: set[str] = set()
+
+    def renewed(self, lease: coordination_v1.Lease) -> bool:
+        """Note a Lease the moment it is renewed; return whether its node counts as lost."""
+        name = lease.metadata.name
+        if lease.metadata.namespace != NAMESPACE:
+            return False
+        before = self._signs.get(name)
+        if before is None or before.renewed != lease.spec.renew_time:
+            self._signs[name] = Sign(lease.spec.renew_time, self._clock())
+        return name in self._lost
 
     async def reconcile(self, _key: str) -> float | None:
         """Look at all nodes; return when the next one may be lost."""
@@ -47,7 +56,7 @@ class NodeLifecycle:
             # We were cut off and are back: the others get the full time to be heard of again.
             self._signs = {name: Sign(sign.renewed, now) for name, sign in self._signs.items()}
             lost = set()
-        self._disrupted = disrupted
+        self._disrupted, self._lost = disrupted, lost
         for node in nodes:
             await self._write(node, now, lost=node.metadata.name in lost, evict=not disrupted)
         waits = [
@@ -73,14 +82,17 @@ class NodeLifecycle:
             await self._writer.patch(key_of(node), {"metadata": meta, "spec": {"taints": taints or None}})
 
 
-def _lease_keys(lease: coordination_v1.Lease) -> Iterable[str]:
-    return [ALL] if lease.metadata.namespace == NAMESPACE else []
-
-
 def build(context: Context) -> Controller[str]:
     """Return the loop."""
     logic = NodeLifecycle(context)
     controller = Controller("node-lifecycle", logic)
+
+    def lease_changed(_old: coordination_v1.Lease | None, new: coordination_v1.Lease | None) -> None:
+        # Renewals are frequent: only one of a lost node is worth a look at all nodes.
+        if new is not None and logic.renewed(new):
+            controller.queue.add(ALL)
+
     controller.watch(logic.nodes, lambda _: [ALL])
-    controller.watch(logic.leases, _lease_keys)
+    controller.watch(logic.leases, lambda _: ())
+    logic.leases.subscribe(lease_changed)
     return controller

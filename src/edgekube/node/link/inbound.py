@@ -14,6 +14,7 @@ from edgekube.transport.wire import Ack, Kind, ObjectDelta, Objects, SnapshotEnd
 
 log = logging.getLogger(__name__)
 
+ACKNOWLEDGED = (Kind.OBJECTS, Kind.SNAPSHOT_END)
 DISK_PAUSE = 30.0
 """Seconds until a failed write to disk is tried again."""
 
@@ -36,6 +37,7 @@ class Inbound:
         self._disk = WishFile(directory)
         self._unsaved: list[Record] = []
         self._dirty = asyncio.Event()
+        self._owed = False
         self.switch.on(Kind.OBJECTS, Objects, lambda _e, body: self._take(body.deltas))
         self.switch.on(Kind.SNAPSHOT_END, SnapshotEnd, lambda _e, body: self._compare(body.digest))
         stored = self._disk.load()
@@ -56,19 +58,18 @@ class Inbound:
 
     async def save(self) -> None:
         """Write what is new to disk, then acknowledge it; until cancelled."""
-        told = ("", 0)
         while True:
             await self._dirty.wait()
             self._dirty.clear()
             epoch, seq = self._own.epoch, self._own.seq
             broadcast = self._broadcast.seq if self._broadcast.epoch == epoch else 0
             batch, self._unsaved = self._unsaved, []
+            owed, self._owed = self._owed, False
             if batch and not await self._write(batch):
-                self._unsaved = batch + self._unsaved
+                self._unsaved, self._owed = batch + self._unsaved, self._owed or owed
                 self._dirty.set()
                 await asyncio.sleep(DISK_PAUSE)
-            elif (epoch, seq) != told:
-                told = (epoch, seq)
+            elif owed:
                 self._acknowledge(Ack(epoch, seq, broadcast))
 
     def _arrive(self, message: Message, receiver: Receiver) -> None:
@@ -87,6 +88,8 @@ class Inbound:
             self._want(everything=anew)
         if envelope.kind != Kind.HELLO:
             self.switch.serve(envelope)
+        if receiver is self._own and envelope.kind in ACKNOWLEDGED:
+            self._owed = True
         self._dirty.set()
 
     def _take(self, deltas: tuple[ObjectDelta, ...]) -> None:

@@ -257,6 +257,8 @@ class NodeLink:
                 async with asyncio.timeout(delay):
                     await self._ask.wait()
             except TimeoutError:
+                # Perhaps the answer came and was taken for something old.
+                self._inbound.restart()
                 delay = min(delay * 2, ASK_LIMIT)
 
     async def _goodbye(self) -> None:

@@ -228,6 +228,9 @@ def _end(draft: _Draft) -> Plan:
         draft.steps.append(stopping)
         return draft.finish(pod_status(seen))
     known = seen.memory.status if seen.memory.final else None
+    if known is None and not seen.observed.containers and seen.memory.status is None:
+        # Nothing was ever seen of it here, or all is gone already: there is nothing to tell.
+        known = seen.pod.status
     status = known or pod_status(seen, outcome=_last_word(seen))
     draft.steps += [RemoveContainer(info.id) for info in seen.observed.containers]
     _release(draft, everything=True)

@@ -48,10 +48,14 @@ def pod_status(seen: Scene, *, outcome: Outcome | None = None) -> core_v1.PodSta
         host_ips=(core_v1.HostIP(ip=node_ip),) if node_ip else (),
         pod_ip=address,
         pod_ips=(core_v1.PodIP(ip=address),) if address else (),
-        start_time=before.start_time or stamp(seen.now),
+        start_time=before.start_time or stamp(_begun(seen)),
         qos_class=pod.status.qos_class or qos_class(pod),
         observed_generation=pod.metadata.generation,
     )
+
+
+def _begun(seen: Scene) -> float:
+    return min((info.created_at for info in seen.observed.containers if info.created_at), default=seen.now)
 
 
 def _phase(seen: Scene) -> str:
@@ -82,21 +86,15 @@ def _conditions(seen: Scene, before: core_v1.PodStatus, phase: str) -> tuple[cor
     verdicts = {
         "PodReadyToStartContainers": (sandbox and not memory.detached, "", ""),
         "Initialized": _init_condition(rows, phase),
-        "Ready": _gates(pod, before) if ready[0] else ready,
+        "Ready": _gates(pod) if ready[0] else ready,
         "ContainersReady": ready,
-        "PodScheduled": (True, "", ""),
     }
     old = {condition.type: condition for condition in before.conditions}
-    own = [
+    # Conditions of others (PodScheduled, readiness gates) are theirs to keep.
+    return tuple(
         _condition(kind, verdict, old.get(kind), now=seen.now, generation=pod.metadata.generation)
         for kind, verdict in verdicts.items()
-    ]
-    foreign = [
-        condition
-        for condition in (pod.status.conditions or before.conditions)
-        if condition.type not in verdicts
-    ]
-    return (*own, *foreign)
+    )
 
 
 def _condition(
@@ -136,9 +134,9 @@ def _containers_ready(rows: Sequence[View], phase: str) -> tuple[bool, str, str]
     return True, "", ""
 
 
-def _gates(pod: core_v1.Pod, before: core_v1.PodStatus) -> tuple[bool, str, str]:
+def _gates(pod: core_v1.Pod) -> tuple[bool, str, str]:
     """Return the Ready verdict of a pod whose containers are ready: its readiness gates decide."""
-    conditions = {c.type: c.status for c in (pod.status.conditions or before.conditions)}
+    conditions = {c.type: c.status for c in pod.status.conditions}
     for gate in pod.spec.readiness_gates:
         status = conditions.get(gate.condition_type)
         if status is None:

@@ -110,7 +110,9 @@ class Steps:
             return await host.reporter.service_account_token(account, audience, seconds, pod)
 
         try:
-            memory.volumes_refresh_at = await host.volumes.make(pod, host.place(address), token)
+            memory.volumes_refresh_at = await host.volumes.make(
+                pod, host.place(address), token, resumed=bool(host.containers.of_pod(pod.metadata.uid))
+            )
         except (EdgekubeError, OSError) as error:
             self._sandbox_failed(pod, "FailedMount", str(error))
             assert memory.sandbox is not None

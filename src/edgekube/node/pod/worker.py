@@ -16,7 +16,7 @@ from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
 from edgekube.node.labels import CONTAINER_NAME
 from edgekube.node.pod.messages import termination_message
-from edgekube.node.pod.plan import plan
+from edgekube.node.pod.plan import TERMINAL_PHASES, plan
 from edgekube.node.pod.spec import container_named, full_name, grace_of
 from edgekube.node.pod.state import EnsureImage, Finish, Memory, Observed, Plan, RunContainer, Step
 from edgekube.node.pod.steps import Steps
@@ -45,13 +45,18 @@ class PodWorker:
         self._ending = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff[str](first=0.5, limit=60.0)
-        self._reported = pod.status
+        self._reported: core_v1.PodStatus | None = None
         self._told: set[tuple[str, str]] = set()
-        self._recall(pod.status)
+        self._recall()
         self.update(pod)
 
-    def _recall(self, status: core_v1.PodStatus) -> None:
-        """Take up what probes found before the agent was restarted, lest ready pods leave their services."""
+    def _recall(self) -> None:
+        """Take up what was known before the agent was restarted, lest ready pods leave their services."""
+        status = self._host.recall.load(self.pod.metadata.uid)
+        if status is None:
+            return
+        self.memory.status = status
+        self.memory.final = status.phase in TERMINAL_PHASES
         for container in (*status.init_container_statuses, *status.container_statuses):
             if container.started or container.ready:
                 identity = container.container_id.partition("://")[2]
@@ -112,6 +117,7 @@ class PodWorker:
             self._wake.clear()
             self._sleep(await self._guarded())
         self._host.prober.wish(self.pod.metadata.uid, {}, self._verdict)
+        self._host.recall.forget(self.pod.metadata.uid)
         self._sleep(None)
 
     async def _guarded(self) -> float | None:
@@ -178,9 +184,7 @@ class PodWorker:
     def _tell(self, todo: Plan) -> None:
         self.memory.status = todo.status
         self.memory.final = self.memory.final or todo.final
-        if todo.status != self._reported and not self.memory.removed:
-            self._reported = todo.status
-            self._host.reporter.pod_status(key_of(self.pod), self.pod.metadata.uid, todo.status)
+        self._report(todo.status)
         for notice in todo.notices:
             if (notice.reason, notice.once) not in self._told:
                 self._told.add((notice.reason, notice.once))
@@ -188,6 +192,15 @@ class PodWorker:
                 self._host.event(
                     self.pod, notice.reason, notice.message, warning=warning, container=notice.container
                 )
+
+    def _report(self, status: core_v1.PodStatus) -> None:
+        """Report what is news; after a restart of the agent once, since a report may have been lost with it."""
+        if status == self._reported or status is self.pod.status or self.memory.removed:
+            return
+        self._reported = status
+        uid = self.pod.metadata.uid
+        self._host.recall.keep(uid, status)
+        self._host.reporter.pod_status(key_of(self.pod), uid, status)
 
     # --- probes ---
 

@@ -43,6 +43,8 @@ class VolumeContext:
     place: Place
     token: TokenSource
     now: float
+    resumed: bool = False
+    """The pod has run here before, so that it may go on without what only the master can give."""
     tmpfs: bool = True
     """Whether memory-backed volumes may be mounted."""
 

@@ -31,12 +31,14 @@ class Volumes:
         self._config, self._mirror = config, mirror
         self._clock, self._tmpfs = clock, tmpfs
 
-    async def make(self, pod: core_v1.Pod, place: Place, token: TokenSource) -> float:
-        """Make or refresh all; return when to do so again. Raises VolumeError naming the volume."""
+    async def make(
+        self, pod: core_v1.Pod, place: Place, token: TokenSource, *, resumed: bool = False
+    ) -> float:
+        """Make or refresh all; return when to do so again. `resumed`: the pod ran here before. Raises VolumeError."""
         folder = PodFolder.of(self._config.pods_dir, pod)
         context = VolumeContext(
             pod=pod, folder=folder.root, config_map=self._mirror.config_maps.get, secret=self._mirror.secrets.get,
-            place=place, token=token, now=self._clock(), tmpfs=self._tmpfs,
+            place=place, token=token, now=self._clock(), resumed=resumed, tmpfs=self._tmpfs,
         )  # fmt: skip
         refresh_at = math.inf
         for volume in pod.spec.volumes:

@@ -67,7 +67,7 @@ class PodmanContainers:
         identity, phase = item["Id"], PHASES.get(item["State"]["Status"])
         if phase is Phase.RUNNING:
             return
-        if self._ooms.needs_init and phase is Phase.CREATED:
+        if self._ooms.needs_init:
             await self._post(identity, "init")
         self._ooms.arm(identity, self._cgroup(item))
         await self._post(identity, "start")

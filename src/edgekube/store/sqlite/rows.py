@@ -56,7 +56,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
     connection = plain(path)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -67,6 +67,14 @@ def _prepared(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _log_ahead(connection: sqlite3.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnavailable(
+            f"{path}: this file system carries no write-ahead log (is it a network share?)"
+        )
 
 
 def plain(path: Path) -> sqlite3.Connection:
