@@ -6,6 +6,7 @@ machine of its own with its own podman. None has a route to the outside. Killing
 is a power cut; taking its port on the LAN down is a partition.
 """
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -125,6 +126,9 @@ class Lab:
     def _plug(self, name: str, address: str) -> None:
         pid = str(self._handle(name).pid)
         port = f"p-{name}"
+        # After a power cut the kernel may still be taking the old cable away.
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._on_lan("ip", "link", "delete", port)
         self._on_lan("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", pid)
         self._on_lan("ip", "link", "set", port, "master", "lan0", "up")
         inside = ("nsenter", "-t", pid, "-n")

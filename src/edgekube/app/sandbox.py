@@ -167,7 +167,8 @@ def _gone(handle: Handle, seconds: float) -> bool:
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(handle.launcher, os.WNOHANG)
-        if _start_time(handle.pid) != handle.start_time:
+        # The launcher holds the listening socket too, until it has seen its child end.
+        if _start_time(handle.pid) != handle.start_time and _start_time(handle.launcher) is None:
             return True
         time.sleep(0.02)
     return False

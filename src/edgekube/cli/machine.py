@@ -107,7 +107,7 @@ def run_server(options: argparse.Namespace) -> int:
     from edgekube.app import server  # noqa: PLC0415
 
     _log(verbose=options.verbose)
-    values = {k: v for k, v in vars(options).items() if k not in {"verb", "command", "verbose", "bind"}}
+    values = {k: v for k, v in vars(options).items() if k not in {"verb", "entry", "verbose", "bind"}}
     values["bind"] = tuple(options.bind) or ServerOptions().bind
     values["advertise"] = options.advertise or _own_address()
     return server.run(ServerOptions(**values))
@@ -140,7 +140,7 @@ def run_agent(options: argparse.Namespace) -> int:
 
     _need_root("agent")
     _log(verbose=options.verbose)
-    values = {k: v for k, v in vars(options).items() if k not in {"verb", "command", "verbose"}}
+    values = {k: v for k, v in vars(options).items() if k not in {"verb", "entry", "verbose"}}
     values["node_name"] = options.node_name or socket.gethostname().lower()
     values["node_ip"] = options.node_ip or _own_address()
     return agent.run(AgentOptions(**values))

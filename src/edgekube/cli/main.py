@@ -58,7 +58,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
             if not command.local:
                 _common(verb)
             getattr(_module(command), command.add)(verb)
-            verb.set_defaults(command=command)
+            verb.set_defaults(entry=command)
     return parser
 
 
@@ -80,7 +80,7 @@ def _module(command: Command) -> object:
 def main() -> None:
     """Run the command line and exit with its code."""
     options = parser_for(sys.argv[1:]).parse_args()
-    command: Command = options.command
+    command: Command = options.entry
     try:
         result = getattr(_module(command), command.run)(options)
         code = asyncio.run(result) if inspect.iscoroutine(result) else result

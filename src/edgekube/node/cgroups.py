@@ -1,6 +1,7 @@
 """Removing what a pod's containers leave in the cgroup tree (cgroups(7)); both hierarchies."""
 
-import contextlib
+import errno
+import shutil
 from pathlib import Path
 
 QUALITIES = ("", "burstable", "besteffort")
@@ -34,6 +35,10 @@ def _prune(top: Path) -> None:
     for below in top.iterdir():
         if below.is_dir() and not below.is_symlink():
             _prune(below)
-    # Busy: a monitor of the runtime lingers in it for some seconds.
-    with contextlib.suppress(OSError):
+    try:
         top.rmdir()
+    except OSError as error:
+        # EBUSY: a monitor of the runtime lingers in it for some seconds. ENOTEMPTY never comes from a
+        # cgroup: it is a plain folder that a runtime wrote where a hierarchy had been unmounted.
+        if error.errno == errno.ENOTEMPTY:
+            shutil.rmtree(top, ignore_errors=True)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node import labels
 from edgekube.node.cgroups import pod_cgroups, remove_cgroup
@@ -26,6 +27,7 @@ class Orphans:
         self._host, self._known = host, known
         self._wake = asyncio.Event()
         self._wake.set()
+        self._backoff = Backoff[str](first=CGROUP_RETRY, limit=600.0)
 
     def look(self) -> None:
         """Look again soon."""
@@ -61,8 +63,10 @@ class Orphans:
         for uid in self._host.recall.uids():
             if not self._known(uid):
                 self._host.recall.forget(uid)
-        if not self._remove_cgroups():
-            asyncio.get_running_loop().call_later(CGROUP_RETRY, self.look)
+        if self._remove_cgroups():
+            self._backoff.forget("cgroups")
+        else:
+            asyncio.get_running_loop().call_later(self._backoff.next("cgroups"), self.look)
 
     def _remove_cgroups(self) -> bool:
         config = self._host.config
