@@ -40,8 +40,18 @@ GROUPS = {
 }
 SKIP_LISTS = re.compile(r"List$")
 # Optional strings in which "" and absent mean different things.
-NULLABLE = {"storageClassName", "ingressClassName", "loadBalancerClass", "runtimeClassName", "volumeAttributesClassName"}
-REQUIRED = {("ReplicaSetSpec", "template"), ("PodTemplateSpec", "spec"), ("ReplicationControllerSpec", "template")}
+NULLABLE = {
+    "storageClassName",
+    "ingressClassName",
+    "loadBalancerClass",
+    "runtimeClassName",
+    "volumeAttributesClassName",
+}
+REQUIRED = {
+    ("ReplicaSetSpec", "template"),
+    ("PodTemplateSpec", "spec"),
+    ("ReplicationControllerSpec", "template"),
+}
 SCALARS = {"string": "str", "integer": "int", "boolean": "bool", "number": "float"}
 SPECIAL = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "str",
@@ -91,16 +101,30 @@ class Writer:
     def has_required(self, prop: dict[str, Any]) -> bool:
         ref = prop.get("$ref", "").rsplit("/", 1)[-1]
         definition = self.defs.get(ref, {})
-        return bool(definition.get("required")) or any((ref.rsplit(".", 1)[-1], p) in REQUIRED for p in definition.get("properties", {}))
+        return bool(definition.get("required")) or any(
+            (ref.rsplit(".", 1)[-1], p) in REQUIRED for p in definition.get("properties", {})
+        )
 
-    def field(self, cls: str, name: str, prop: dict[str, Any], definition: dict[str, Any], imports: set[str], home: str) -> str:
+    def field(
+        self,
+        cls: str,
+        name: str,
+        prop: dict[str, Any],
+        definition: dict[str, Any],
+        imports: set[str],
+        home: str,
+    ) -> str:
         gvk = definition.get("x-kubernetes-group-version-kind")
         typ = self.type_of(prop, imports, home)
         attr = snake(name)
         args = [] if attr == name else [f'name="{name}"']
         needed = name in definition.get("required", ()) or (cls, name) in REQUIRED
         if gvk and name in ("apiVersion", "kind"):
-            value = gvk[0]["kind"] if name == "kind" else "/".join(filter(None, (gvk[0]["group"], gvk[0]["version"])))
+            value = (
+                gvk[0]["kind"]
+                if name == "kind"
+                else "/".join(filter(None, (gvk[0]["group"], gvk[0]["version"])))
+            )
             args.insert(0, f'default_factory=lambda: "{value}"')
         elif gvk and name in ("metadata", "spec", "status") and "$ref" in prop:
             if not (self.has_required(prop) and name == "spec"):
@@ -139,10 +163,14 @@ class Writer:
             visit(name)
         return done
 
-    def module(self, package: str, stem: str) -> str:
+    def module(self, package: str) -> str:
         names = sorted(
-            n for n in self.defs
-            if n.rsplit(".", 1)[0] == package and n not in SPECIAL and not SKIP_LISTS.search(n) and "properties" in self.defs[n]
+            n
+            for n in self.defs
+            if n.rsplit(".", 1)[0] == package
+            and n not in SPECIAL
+            and not SKIP_LISTS.search(n)
+            and "properties" in self.defs[n]
         )
         imports: set[str] = set()
         body: list[str] = []
@@ -152,8 +180,10 @@ class Writer:
             first = definition.get("description", cls).split("\n")[0].replace("\\", "\\\\").replace('"', "'")
             sentence = first.split(". ")[0].rstrip(".")
             body.append(f'    """{sentence}."""\n')
-            for prop in sorted(definition["properties"]):
-                body.append(self.field(cls, prop, definition["properties"][prop], definition, imports, package))
+            body += [
+                self.field(cls, prop, definition["properties"][prop], definition, imports, package)
+                for prop in sorted(definition["properties"])
+            ]
         text = "\n".join(body)
         anyimport = "from typing import Any\n\n" if re.search(r"\bAny\b", text) else ""
         local = "".join(f"from edgekube.api.types import {m}\n" for m in sorted(imports))
@@ -166,7 +196,7 @@ def main(path: str) -> None:
     writer = Writer(defs)
     OUT.mkdir(parents=True, exist_ok=True)
     for package, stem in GROUPS.items():
-        (OUT / f"{stem}.py").write_text(writer.module(package, stem))
+        (OUT / f"{stem}.py").write_text(writer.module(package))
 
 
 if __name__ == "__main__":

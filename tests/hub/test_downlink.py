@@ -71,7 +71,8 @@ async def test_a_changed_config_map_goes_to_the_nodes_that_use_it_once(world):
     for name, node in (("a", "n1"), ("a2", "n1"), ("b", "n2"), ("c", "n3")):
         await world.pod(name, node=node, spec=spec if node != "n3" else None)
     async with (
-        world.hub_running(), world.node_running() as one,
+        world.hub_running(),
+        world.node_running() as one,
         world.node_running("n2") as two,
         world.node_running("n3") as three,
     ):
@@ -80,9 +81,7 @@ async def test_a_changed_config_map_goes_to_the_nodes_that_use_it_once(world):
         world.said.clear()
         key = Key("default", "shared")
         await world.client.patch(core.CONFIG_MAPS, key, {"data": {"k": "2"}})
-        await until(
-            lambda: all(link.mirror.config_maps.get(key).data == {"k": "2"} for link in (one, two))
-        )
+        await until(lambda: all(link.mirror.config_maps.get(key).data == {"k": "2"} for link in (one, two)))
         for node in ("n1", "n2"):
             assert world.objects(TOPICS.down(node)) == [["v1/configmaps/default/shared"]]
         assert world.objects(TOPICS.down("n3")) == []

@@ -48,7 +48,9 @@ def test_any_bytes_are_malformed_or_a_message(payload):
 
 
 @pytest.mark.parametrize(
-    "body", [b"not zlib", zlib.compress(b"x" * 100)[:-5], zlib.compress(bytes(17 << 20))], ids=["junk", "cut", "bomb"]
+    "body",
+    [b"not zlib", zlib.compress(b"x" * 100)[:-5], zlib.compress(bytes(17 << 20))],
+    ids=["junk", "cut", "bomb"],
 )
 def test_bad_compression_is_malformed(body):
     with pytest.raises(Malformed):
@@ -87,7 +89,11 @@ class Node:
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.sampled_from(["keep", "drop", "twice", "late", "epoch"])),
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.integers(0, 3),
+        st.sampled_from(["keep", "drop", "twice", "late", "epoch"]),
+    ),
     max_size=40,
 )
 

@@ -17,7 +17,9 @@ class Cause:
 
     def tree(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {k: v for k, v in (("reason", self.reason), ("message", self.message), ("field", self.field)) if v}
+        return {
+            k: v for k, v in (("reason", self.reason), ("message", self.message), ("field", self.field)) if v
+        }
 
 
 class StatusError(EdgekubeError):
@@ -187,6 +189,9 @@ def from_tree(status: dict[str, Any]) -> StatusError:
         kind=details.get("kind", ""),
         name=details.get("name", ""),
         uid=details.get("uid", ""),
-        causes=[Cause(c.get("reason", ""), c.get("message", ""), c.get("field", "")) for c in details.get("causes", ())],
+        causes=[
+            Cause(c.get("reason", ""), c.get("message", ""), c.get("field", ""))
+            for c in details.get("causes", ())
+        ],
         retry_after=details.get("retryAfterSeconds", 0),
     )

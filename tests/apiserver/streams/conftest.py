@@ -104,7 +104,7 @@ class Machine:
         await self.exit(stream, 0)
 
     async def do_tar(self, arguments, stream):
-        if arguments[0].startswith("x"):
+        if "x" in arguments[0]:
             data = b""
             while (frame := await stream.receive()) is not None and frame[1]:
                 data += frame[1]
@@ -119,7 +119,8 @@ class Machine:
             await stream.send(STDOUT, buffer.getvalue())
         await self.exit(stream, 0)
 
-    do_test = do_cat
+    async def do_test(self, _arguments, stream):
+        await self.exit(stream, 1)
 
     @staticmethod
     async def exit(stream, code):
@@ -176,11 +177,11 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def start(self, *arguments, stdin=asyncio.subprocess.DEVNULL, **options):
+    async def start(self, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE):
         environment = {"HOME": str(self.tmp_path), "PATH": "/usr/bin:/bin"}
         return await asyncio.create_subprocess_exec(
-            KUBECTL, f"--server={self.url}", *arguments, stdin=stdin, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env=environment, cwd=self.tmp_path, **options,
+            KUBECTL, f"--server={self.url}", *arguments, stdin=stdin, stdout=stdout,
+            stderr=asyncio.subprocess.PIPE, env=environment, cwd=self.tmp_path,
         )  # fmt: skip
 
     async def kubectl(self, *arguments, stdin=b""):

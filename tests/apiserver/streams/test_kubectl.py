@@ -32,9 +32,8 @@ async def test_exit_code_and_stderr_of_a_failing_command(cluster):
 async def test_a_terminal_with_its_size(cluster):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
-    process = await cluster.start("exec", "-it", "p", "--", "terminal", stdin=slave)
+    process = await cluster.start("exec", "-it", "p", "--", "terminal", stdin=slave, stdout=slave)
     try:
-        # kubectl looks at the terminal of its output for the size; with a pipe it uses that of its input.
         size = await asyncio.wait_for(cluster.machine.sizes.get(), WAIT)
         assert size == (111, 33)
         os.write(master, b"q")
@@ -64,7 +63,9 @@ async def test_cp_both_ways(cluster):
 
 
 async def test_logs_and_following(cluster):
-    code, out, _err = await cluster.kubectl("logs", "p", "--tail=5", "--timestamps", "--since=60s", "--limit-bytes=9")
+    code, out, _err = await cluster.kubectl(
+        "logs", "p", "--tail=5", "--timestamps", "--since=60s", "--limit-bytes=9"
+    )
     assert (code, out) == (0, b"one\ntwo\n")
     asked = cluster.machine.requests[0]
     assert (asked.tail_lines, asked.timestamps, asked.since_seconds, asked.limit_bytes) == (5, True, 60, 9)
@@ -166,7 +167,10 @@ async def test_a_container_has_to_be_chosen_of_several(cluster):
                 "a container name must be specified for pod p, choose one of: [one two]"
             )
         async with session.get(f"{base}?container=three") as answer:
-            assert (answer.status, (await answer.json())["message"]) == (400, "container three is not valid for pod p")
+            assert (answer.status, (await answer.json())["message"]) == (
+                400,
+                "container three is not valid for pod p",
+            )
         annotations = {"kubectl.kubernetes.io/default-container": "two"}
         cluster.pod = {**cluster.pod, "metadata": {**cluster.pod["metadata"], "annotations": annotations}}
         async with session.get(base) as answer:

@@ -66,10 +66,6 @@ def test_a_reply_can_be_read_with_the_dictionary():
         assert struct.unpack_from(">I", frame, 8) == (stream,)
 
 
-@pytest.mark.parametrize("frame", [struct.pack(">HHI", 0x8002, 1, 0), struct.pack(">II", 1, 0xFFFFFF | 0)])
-def test_what_is_not_spdy_31_is_refused(frame):
+def test_what_is_not_spdy_31_is_refused():
     with pytest.raises(spdy.SpdyError):
-        connection = spdy.Connection()
-        connection.feed(frame)
-        connection.feed(frame)
-        raise spdy.SpdyError("a large frame is within bounds")
+        spdy.Connection().feed(struct.pack(">HHI", 0x8002, 1, 0))

@@ -1,5 +1,6 @@
 """Which sort of stream goes which way."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -11,6 +12,8 @@ from edgekube.apiserver.streams import channels, forward
 from edgekube.apiserver.streams.params import request_of
 from edgekube.transport.base import STDOUT, Stream, StreamClosed, StreamGateway, StreamRequest
 
+LOOK = 1.0
+"""Seconds between two looks whether the reader of a log is still there."""
 PROTOCOLS = "sec-websocket-protocol"
 
 
@@ -25,6 +28,7 @@ async def _log(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
     stream = await gateway.open(pod.spec.node_name, wish)
+    watcher = asyncio.create_task(_close_when_gone(request, stream), name="log-client")
     try:
         # The first frame decides whether this is a log or an error.
         try:
@@ -44,7 +48,15 @@ async def _log(
         await response.write_eof()
         return response
     finally:
+        watcher.cancel()
         await stream.close()
+
+
+async def _close_when_gone(request: web.BaseRequest, stream: Stream) -> None:
+    """End the stream of a client that went away: while nothing is written, nobody else would notice."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(LOOK)
+    await stream.close("the client went away")
 
 
 async def _command(
