@@ -58,7 +58,7 @@ async def receive(stream):
 
 async def echo(_request, stream):
     while (frame := await stream.receive()) is not None:
-        channel, data = frame
+        _channel, data = frame
         await stream.send(STDOUT, data)
         if not data:
             return

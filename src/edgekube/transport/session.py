@@ -66,24 +66,32 @@ class Receiver:
     seq: int = 0
     skipped: int = 0
     """Messages that were dropped as duplicates."""
-    _former: list[str] = field(default_factory=list)
+    _former: dict[str, int] = field(default_factory=dict)
+    """Epochs followed before, and how far."""
 
     def decide(self, envelope: Envelope) -> Verdict:
         """Return what to do with a message, and remember it."""
         if envelope.epoch != self.epoch:
-            if envelope.epoch in self._former:
-                self.skipped += 1
-                return Verdict.DUPLICATE
-            if self.epoch:
-                self._former = [*self._former, self.epoch][-EPOCHS:]
-            self.epoch, self.seq = envelope.epoch, envelope.seq
-            return Verdict.NEW_EPOCH
+            return self._turn(envelope)
         if envelope.seq <= self.seq:
             self.skipped += 1
             return Verdict.DUPLICATE
         verdict = Verdict.ACCEPT if envelope.seq == self.seq + 1 else Verdict.GAP
         self.seq = envelope.seq
         return verdict
+
+    def _turn(self, envelope: Envelope) -> Verdict:
+        """Follow another epoch. One that was followed before may be a leftover, or the one that lives after all."""
+        if envelope.seq <= self._former.get(envelope.epoch, 0):
+            self.skipped += 1
+            return Verdict.DUPLICATE
+        if self.epoch:
+            self._former[self.epoch] = self.seq
+            while len(self._former) > EPOCHS:
+                del self._former[next(iter(self._former))]
+        self._former.pop(envelope.epoch, None)
+        self.epoch, self.seq = envelope.epoch, envelope.seq
+        return Verdict.NEW_EPOCH
 
     def restart(self) -> None:
         """Take whatever comes next as the start: a resync is under way."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgekube.store.base import Record, StoreError, StoreUnavailable
 from edgekube.store.sqlite import rows
+from edgekube.store.sqlite.place import lock, path_of
 
 BUMP = 1_000_000_000
 """
@@ -41,8 +42,6 @@ def restore(url: str, path: Path) -> None:
 
     The store must not exist: nothing is overwritten. Raises StoreError.
     """
-    from edgekube.store.sqlite.store import lock, path_of  # noqa: PLC0415 - it imports this module
-
     target = path_of(url)
     handle = lock(target)
     try:

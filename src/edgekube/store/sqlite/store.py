@@ -1,13 +1,11 @@
 """The embedded store as the event loop sees it."""
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from edgekube.api.resource import Durability
 from edgekube.store.base import Change, Page, Record, Store, StoreError, StoreUnavailable
@@ -16,18 +14,11 @@ from edgekube.store.feed import BYTES, CHANGES, Feed
 from edgekube.store.sqlite import rows
 from edgekube.store.sqlite.backup import copy_to
 from edgekube.store.sqlite.batch import Batch, Write
+from edgekube.store.sqlite.place import lock, path_of
 from edgekube.store.sqlite.writer import FLUSH, Call, Counters, Writer
 
 WAITING = 8192
 """Writes that may wait; more of them are refused, for the flash is hopelessly behind."""
-
-
-def path_of(url: str) -> Path:
-    """Return the file that `sqlite:///path` names. Raises StoreUnavailable."""
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
-        raise StoreUnavailable(f"{url}: say sqlite:///path/of/the/file")
-    return Path(unquote(parts.path))
 
 
 def open_store(url: str) -> Store:
@@ -199,18 +190,3 @@ def _pin(path: Path) -> sqlite3.Connection:
     connection.execute("BEGIN")
     rows.reserved(connection)
     return connection
-
-
-def lock(path: Path) -> int:
-    """Make sure that no other process has the store open; return the lock's handle. Raises StoreUnavailable."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise StoreUnavailable(f"{path} is in use by another process") from error
-    return handle
