@@ -115,6 +115,23 @@ def test_the_wire_is_msgpack_and_a_node_reads_only_its_own(cluster, space):
         assert version == 1
 
 
+def test_a_snapshot_brings_a_lost_state_back(tmp_path):
+    cluster = start(tmp_path, name="ek-snap", port=16449)
+    options = cluster.options
+    try:
+        cluster.kubectl("create", "configmap", "kept", "--from-literal=a=1")
+        assert "saved" in cluster.edgekube("snapshot", "save", str(tmp_path / "backup")).stdout
+        cluster.kubectl("delete", "configmap", "kept")
+        down(options, print)
+        folder = str(options.data_dir / "server")
+        result = cluster.edgekube("snapshot", "restore", str(tmp_path / "backup"), "--data-dir", folder)
+        assert "restored" in result.stdout, result.stderr
+        up(options, print)
+        assert cluster.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "1"
+    finally:
+        down(options, print)
+
+
 def test_cli(cluster, space):
     from e2e.manifests import WEB, sleeper  # noqa: PLC0415
 

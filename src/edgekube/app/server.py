@@ -27,6 +27,7 @@ from edgekube.app.join import JoinDesk
 from edgekube.app.membership import AUTHORITY_PATH, JOIN_PATH, ClusterFacts
 from edgekube.app.options import ServerOptions
 from edgekube.app.paths import ServerPaths
+from edgekube.app.snapshots import SNAPSHOT_PATH, Snapshots
 from edgekube.app.tokens import JoinToken, secret_of
 from edgekube.client.typed import Client
 from edgekube.control.informer import Informers
@@ -82,7 +83,7 @@ async def serve(options: ServerOptions) -> None:
 async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentials, store: Store) -> None:
     topics = Topics(options.cluster)
     transport = open_transport(_transport(options, paths))
-    gateway = Gateway(transport, topics)
+    gateway = Gateway(transport, topics, present=lambda node: hub.present(node))
     scheme = Scheme()
     desk = JoinDesk(secret.authority, _facts(options))
     api = ApiServer(
@@ -90,26 +91,22 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
         Schemas.load(),
         _api(options, secret),
         gateway=gateway,
-        extra_routes=_routes(desk),
+        extra_routes=_routes(desk, Snapshots(store)),
         scheme=scheme,
     )
-    broker = Broker(_broker(options, paths))
+    manager = _client(api, "system:kube-controller-manager")
+    informers = Informers(manager)
+    hub = Hub(transport, _client(api, "system:edgekube-hub"), informers, topics, epoch=secrets.token_hex(6))
+    scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers)
+    controllers = build_controllers(manager, informers, _controllers(options, secret, scheme))
     async with asyncio.TaskGroup() as group:
         group.create_task(api.run(), name="api")
         await api.ready.wait()
-        await _furnish(_client(api, "system:kube-controller-manager"), options, secret)
+        await _furnish(manager, options, secret)
         group.create_task(api.serve(_sockets(options), _tls(paths)), name="http")
-        group.create_task(broker.run(), name="broker")
+        group.create_task(Broker(_broker(options, paths)).run(), name="broker")
         group.create_task(transport.run(), name="transport")
         group.create_task(gateway.run(), name="streams")
-        informers = Informers(_client(api, "system:kube-controller-manager"))
-        controllers = build_controllers(
-            _client(api, "system:kube-controller-manager"), informers, _controllers(options, secret, scheme)
-        )
-        scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers)
-        hub = Hub(
-            transport, _client(api, "system:edgekube-hub"), informers, topics, epoch=secrets.token_hex(6)
-        )
         for part in (*controllers, scheduler, hub):
             group.create_task(part.run(), name=part.name)
         group.create_task(informers.run(), name="informers")
@@ -175,7 +172,7 @@ def _facts(options: ServerOptions) -> ClusterFacts:
     )
 
 
-def _routes(desk: JoinDesk) -> Mapping[str, Extra]:
+def _routes(desk: JoinDesk, snapshots: Snapshots) -> Mapping[str, Extra]:
     async def join(body: bytes, _headers: Mapping[str, str], user: User | None) -> tuple[int, str, bytes]:
         try:
             answer = desk.admit(body, user.groups if user else ())
@@ -188,7 +185,11 @@ def _routes(desk: JoinDesk) -> Mapping[str, Extra]:
     ) -> tuple[int, str, bytes]:
         return 200, "application/x-pem-file", desk.authority.certificate
 
-    return {f"POST {JOIN_PATH}": join, f"GET {AUTHORITY_PATH}": authority}
+    return {
+        f"POST {JOIN_PATH}": join,
+        f"GET {AUTHORITY_PATH}": authority,
+        f"GET {SNAPSHOT_PATH}": snapshots.get,
+    }
 
 
 def _tls(paths: ServerPaths) -> ssl.SSLContext:
