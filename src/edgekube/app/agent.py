@@ -77,7 +77,7 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership) ->
     """Compose the agent and run it until cancelled."""
     facts, name = member.facts, member.node_name
     link = NodeLink(open_transport(_transport(facts, name, paths)), facts.cluster, name, paths.wish)
-    network = _Network(options, paths, facts, link.mirror, name)
+    network = _Network(paths, facts, link.mirror, name)
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
     kubelet = Kubelet(
@@ -104,21 +104,20 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership) ->
 class _Network:
     """The pod network, made once the node's pod CIDR is known: from the wish on disk, or from the master."""
 
-    def __init__(
-        self, options: AgentOptions, paths: AgentPaths, facts: ClusterFacts, mirror: Mirror, name: str
-    ) -> None:
+    def __init__(self, paths: AgentPaths, facts: ClusterFacts, mirror: Mirror, name: str) -> None:
         self._directory = paths.network
         self._facts = facts
         self._mirror = mirror
         self._key = Key("", name)
-        self._made: asyncio.Task[LinuxPodNetwork] | None = None
-        del options
+        self._making = asyncio.Lock()
+        self._network: LinuxPodNetwork | None = None
 
     async def open(self) -> LinuxPodNetwork:
-        """Return the network; waits for the CIDR."""
-        if self._made is None:
-            self._made = asyncio.create_task(self._make(), name="pod-network")
-        return await asyncio.shield(self._made)
+        """Return the network; waits for the CIDR. Raises NetworkError; the next call tries again."""
+        async with self._making:
+            if self._network is None:
+                self._network = await self._make()
+            return self._network
 
     async def _make(self) -> LinuxPodNetwork:
         cidr = await self._pod_cidr()

@@ -83,7 +83,8 @@ async def serve(options: ServerOptions) -> None:
 async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentials, store: Store) -> None:
     topics = Topics(options.cluster)
     transport = open_transport(_transport(options, paths))
-    gateway = Gateway(transport, topics, present=lambda node: hub.present(node))
+    # The hub is made later: it needs the API, which needs the gateway.
+    gateway = Gateway(transport, topics, present=lambda node: hub.present(node))  # noqa: PLW0108
     scheme = Scheme()
     desk = JoinDesk(secret.authority, _facts(options))
     api = ApiServer(
