@@ -26,12 +26,19 @@ class ServerOptions:
     external: str = "127.0.0.1"
     """The address the administrator's kubeconfig names."""
     external_port: int = API_PORT
+    broker: str = ""
+    """An MQTT broker to use instead of starting one: `mqtts://host:port`, trusting this cluster's CA."""
     broker_port: int = BROKER_PORT
     store: str = ""
     """The store's URL; "" is the embedded one below `data_dir`."""
     cluster_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/16"
     cluster_domain: str = "cluster.local"
+
+    @property
+    def broker_urls(self) -> tuple[str, ...]:
+        """Where nodes find the broker."""
+        return (self.broker or f"mqtts://{self.advertise}:{self.broker_port}",)
 
     @property
     def cluster_dns(self) -> str:

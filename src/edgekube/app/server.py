@@ -105,7 +105,8 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
         await api.ready.wait()
         await _furnish(manager, options, secret)
         group.create_task(api.serve(_sockets(options), _tls(paths)), name="http")
-        group.create_task(Broker(_broker(options, paths)).run(), name="broker")
+        if not options.broker:
+            group.create_task(Broker(_broker(options, paths)).run(), name="broker")
         group.create_task(transport.run(), name="transport")
         group.create_task(gateway.run(), name="streams")
         for part in (*controllers, scheduler, hub):
@@ -148,7 +149,7 @@ def _controllers(options: ServerOptions, secret: Credentials, scheme: Scheme) ->
 def _transport(options: ServerOptions, paths: ServerPaths) -> TransportOptions:
     tls = paths.tls
     return TransportOptions(
-        brokers=(f"mqtts://127.0.0.1:{options.broker_port}",), client_id=f"{options.cluster}-hub",
+        brokers=(options.broker or f"mqtts://127.0.0.1:{options.broker_port}",), client_id=f"{options.cluster}-hub",
         authority=tls / "ca.crt", certificate=tls / "hub.crt", key=tls / "hub.key",
         will=Message(Topics(options.cluster).all_gone, b""),
     )  # fmt: skip
@@ -165,7 +166,7 @@ def _broker(options: ServerOptions, paths: ServerPaths) -> BrokerOptions:
 def _facts(options: ServerOptions) -> ClusterFacts:
     return ClusterFacts(
         cluster=options.cluster,
-        brokers=(f"mqtts://{options.advertise}:{options.broker_port}",),
+        brokers=options.broker_urls,
         cluster_dns=options.cluster_dns,
         cluster_domain=options.cluster_domain,
         cluster_cidr=options.cluster_cidr,
