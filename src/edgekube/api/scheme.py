@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from edgekube.api.kinds import apps_v1, coordination_v1, core_v1, discovery_v1, metrics_v1beta1
+from edgekube.api.kinds import apps_v1, coordination_v1, core_v1, discovery_v1, metrics_v1beta1, rbac_v1
 from edgekube.api.resource import AnyResource
 
 BUILT_IN: tuple[AnyResource, ...] = (
@@ -11,6 +11,7 @@ BUILT_IN: tuple[AnyResource, ...] = (
     *discovery_v1.RESOURCES,
     *coordination_v1.RESOURCES,
     *metrics_v1beta1.RESOURCES,
+    *rbac_v1.RESOURCES,
 )
 
 

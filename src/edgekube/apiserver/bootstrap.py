@@ -8,8 +8,10 @@ from typing import TypeVar
 from edgekube.api.errors import AlreadyExists, NotFound
 from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
+from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
 from edgekube.api.resource import Key, Object, Resource, key_of
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
+from edgekube.apiserver.rbac import defaults as rbac
 from edgekube.client.typed import Client
 
 T = TypeVar("T", bound=Object)
@@ -31,6 +33,10 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     """Make what is missing; harmless when repeated."""
     for name in NAMESPACE_NAMES:
         await _ensure(client, NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
+    for role in rbac.ROLES:
+        await _ensure(client, CLUSTER_ROLES, role)
+    for binding in rbac.BINDINGS:
+        await _ensure(client, CLUSTER_ROLE_BINDINGS, binding)
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))

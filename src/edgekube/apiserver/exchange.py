@@ -12,6 +12,7 @@ from edgekube.apiserver.authn.base import Authentication
 from edgekube.apiserver.authz import Authorization
 from edgekube.apiserver.codec import Codec, decode
 from edgekube.apiserver.negotiate import Media
+from edgekube.apiserver.rbac.authorizer import Rbac
 from edgekube.apiserver.reading import Reading
 from edgekube.apiserver.registry.registry import Action, Outcome, Registry
 from edgekube.apiserver.request import Request, Response, Tree
@@ -30,6 +31,7 @@ class Parts:
     reading: Reading
     authentication: Authentication
     authorization: Authorization
+    rbac: Rbac
     tokens: ServiceAccountTokens | None = None
 
 

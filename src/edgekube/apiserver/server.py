@@ -31,6 +31,8 @@ from edgekube.apiserver.local import LocalCarrier
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.openapi import OpenApiPages
 from edgekube.apiserver.present import Presenter
+from edgekube.apiserver.rbac.authorizer import Rbac
+from edgekube.apiserver.rbac.escalation import EscalationCheck
 from edgekube.apiserver.reading import Reading
 from edgekube.apiserver.registry.meta import utcnow
 from edgekube.apiserver.registry.registry import Registry
@@ -129,20 +131,24 @@ class ApiServer:
             *((tokens,) if tokens else ()),
             BootstrapTokens(storage, utcnow),
         )
+        rbac = Rbac(self._caches)
+        authorization = Authorization((BuiltIn(config.trusted), rbac, *config.authorizers))
         return Parts(
             scheme=self.scheme,
             codec=codec,
-            registry=Registry(storage, codec, self._admission()),
+            registry=Registry(storage, codec, self._admission(EscalationCheck(rbac, authorization))),
             reading=Reading(self._caches),
             authentication=Authentication(authenticators),
-            authorization=Authorization((BuiltIn(config.trusted), *config.authorizers)),
+            authorization=authorization,
+            rbac=rbac,
             tokens=tokens,
         )
 
-    def _admission(self) -> Chain:
+    def _admission(self, escalation: EscalationCheck) -> Chain:
         return Chain((
             NamespaceLifecycle(self._storage),
             ProtectedNames(),
+            escalation,
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
             Priority(),

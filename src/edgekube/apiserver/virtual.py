@@ -15,6 +15,7 @@ from edgekube.api.errors import BadRequest, StatusError
 from edgekube.api.kinds.core_v1 import PODS
 from edgekube.api.resource import AnyResource, Resource, Scope
 from edgekube.api.types import authentication_v1, authorization_v1, core_v1
+from edgekube.api.types.rbac_v1 import PolicyRule
 from edgekube.apiserver.authn.base import Credentials
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.exchange import Exchange
@@ -98,27 +99,39 @@ async def may_they(exchange: Exchange, tree: Tree) -> Response:
 
 
 async def what_may_i(exchange: Exchange, tree: Tree) -> Response:
-    """SelfSubjectRulesReview: everything or, as far as can be listed, the self reviews and discovery."""
-    user, everything = exchange.request.user, Access(verb="*", group="*", plural="*")
-    if exchange.parts.authorization.allows(user, everything):
-        resources = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
-        paths = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
-    else:
-        resources = [
-            {"verbs": ["create"], "apiGroups": [v.row.group], "resources": [v.row.plural]}
-            for v in VIRTUAL
-            if exchange.parts.authorization.allows(
-                user, Access(verb="create", group=v.row.group, plural=v.row.plural)
-            )
-        ]
-        paths = [
-            {
-                "verbs": ["get"],
-                "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/version", "/healthz"],
-            }
-        ]
-    status = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
+    """SelfSubjectRulesReview: what roles give, or everything."""
+    user, parts = exchange.request.user, exchange.parts
+    namespace = (tree.get("spec") or {}).get("namespace", "")
+    if not namespace:
+        raise BadRequest("no namespace on request")
+    rules = parts.rbac.rules(user, namespace)
+    if parts.authorization.allows(user, Access(verb="*", group="*", plural="*")):
+        rules = [*EVERYTHING, *rules]
+    status = {
+        "resourceRules": [
+            _listed(rule, "api_groups", "resources", "resource_names") for rule in rules if rule.resources
+        ],
+        "nonResourceRules": [_listed(rule, "non_resource_urls") for rule in rules if rule.non_resource_urls],
+        "incomplete": False,
+    }
     return _with_status(tree, status)
+
+
+EVERYTHING = (
+    PolicyRule(verbs=("*",), api_groups=("*",), resources=("*",)),
+    PolicyRule(verbs=("*",), non_resource_urls=("*",)),
+)
+_NAMES = {
+    "api_groups": "apiGroups",
+    "resources": "resources",
+    "resource_names": "resourceNames",
+    "non_resource_urls": "nonResourceURLs",
+}
+
+
+def _listed(rule: PolicyRule, *fields: str) -> Tree:
+    parts = {_NAMES[name]: list(getattr(rule, name)) for name in fields}
+    return {"verbs": list(rule.verbs), **{name: values for name, values in parts.items() if values}}
 
 
 async def bind_by_name(exchange: Exchange, tree: Tree) -> Response:

@@ -14,6 +14,7 @@ from edgekube.api.defaults import (
     namespace,
     node,
     pod,
+    rbac,
     replicaset,
     service,
     volumes,
@@ -32,6 +33,8 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("apps", "Deployment"): deployment.deployment,
     ("apps", "ReplicaSet"): replicaset.replica_set,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
+    ("rbac.authorization.k8s.io", "RoleBinding"): rbac.binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.binding,
 }
 
 

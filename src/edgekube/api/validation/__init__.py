@@ -21,6 +21,7 @@ from edgekube.api.validation import (
     persistent_volumes,
     pod,
     pod_update,
+    rbac,
     replicaset,
     service,
 )
@@ -45,6 +46,10 @@ _CREATE: dict[tuple[str, str], _Create] = {
     ("apps", "ReplicaSet"): replicaset.replica_set,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
     ("coordination.k8s.io", "Lease"): lease.lease,
+    ("rbac.authorization.k8s.io", "Role"): rbac.role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): rbac.cluster_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): rbac.role_binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.cluster_role_binding,
 }
 _UPDATE: dict[tuple[str, str], _Update] = {
     ("", "Pod"): pod_update.pod,
@@ -57,6 +62,8 @@ _UPDATE: dict[tuple[str, str], _Update] = {
     ("apps", "Deployment"): deployment.update,
     ("apps", "ReplicaSet"): replicaset.update,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice_update,
+    ("rbac.authorization.k8s.io", "RoleBinding"): rbac.binding_update,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.binding_update,
 }
 _UPDATE_OF_SUBRESOURCE: dict[tuple[str, str, str], _Update] = {
     ("", "Pod", "ephemeralcontainers"): pod_update.ephemeral_containers,

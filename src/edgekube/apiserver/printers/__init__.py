@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from edgekube.api.resource import AnyResource
-from edgekube.apiserver.printers import config, events, nodes, pods, services, volumes, workloads
+from edgekube.apiserver.printers import config, events, nodes, pods, rbac, services, volumes, workloads
 from edgekube.apiserver.printers.base import Column, Printer, columns, name
 
 DEFAULT = Printer(
@@ -16,6 +16,7 @@ PRINTERS: Mapping[str, Printer] = {
     **events.PRINTERS,
     **nodes.PRINTERS,
     **pods.PRINTERS,
+    **rbac.PRINTERS,
     **services.PRINTERS,
     **volumes.PRINTERS,
     **workloads.PRINTERS,

@@ -1,0 +1,1 @@
+"""Role-based access control (Kubernetes docs, "Using RBAC Authorization")."""
