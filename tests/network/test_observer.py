@@ -1,12 +1,14 @@
 """What our own netlink code wrote, read back by somebody else's: pyroute2."""
 
 import asyncio
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
 from pyroute2 import netns as theirs
+from pyroute2.nftables.main import NFTables
 
 from edgekube.network import netns
 from edgekube.network.base import Backend, Forwarding, Frontend, Peer, Transport
@@ -88,9 +90,29 @@ def test_routes_to_peers_on_the_lan(namespace, run, tmp_path):
         run(network.clear())
 
 
-def test_service_rules_are_in_the_table(namespace, run):
-    from pyroute2.nftables.main import NFTables  # noqa: PLC0415 - slow to import, and only here
+def test_masquerading_comes_back_when_somebody_took_it(namespace, run, tmp_path):
+    network = LinuxPodNetwork(ADDRESSING, tmp_path, prefix=f"{namespace.name}-")
+    run(network.prepare())
 
+    def tables():
+        with NFTables() as nft:
+            return {table.get_attr("NFTA_TABLE_NAME") for table in nft.get_tables()}
+
+    assert "edgekube-pods" in tables()
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    assert "edgekube-pods" not in tables()
+    run(network.set_peers({}))
+    assert "edgekube-pods" in tables()
+    subprocess.run(["nft", "flush", "table", "ip", "edgekube-pods"], check=True)
+    run(network.set_peers({}))
+    listed = subprocess.run(
+        ["nft", "list", "table", "ip", "edgekube-pods"], check=True, capture_output=True, text=True
+    )
+    assert "masquerade" in listed.stdout
+    run(network.clear())
+
+
+def test_service_rules_are_in_the_table(namespace, run):
     rules = NftablesServiceRules(Ranges(service_cidr="10.96.0.0/16", cluster_cidr="10.244.0.0/16"))
     front = Frontend("10.96.0.20", Transport.TCP, 80)
     run(rules.replace({front: Forwarding("default/web:http", (Backend("10.244.1.2", 8080),))}))

@@ -87,7 +87,7 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership) ->
     link.serve_streams(kubelet.stream_handler)
     own = (facts.cluster_dns,)
     rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
-    proxy = ServiceProxy(link.mirror, rules, name, own_addresses=own)
+    proxy = ServiceProxy(link.mirror, rules, name, own_addresses=own, check=10)
     dns = DnsServer(link.mirror, addresses=own, domain=facts.cluster_domain, upstreams=_upstreams(own))
     async with asyncio.TaskGroup() as group:
         if not options.runtime:
@@ -154,6 +154,7 @@ def _kubelet(options: AgentOptions, facts: ClusterFacts, name: str) -> KubeletCo
     return KubeletConfig(
         node_name=name, node_ip=options.node_ip, data_dir=options.data_dir, cluster_dns=(facts.cluster_dns,),
         cluster_domain=facts.cluster_domain, cgroup_root=options.cgroup_root, service_cidr=facts.service_cidr,
+        run_dir=options.run_dir,
     )  # fmt: skip
 
 

@@ -95,7 +95,11 @@ class LinuxPodNetwork:
         return await self._do(lambda: self._traffic(uid))
 
     async def set_peers(self, peers: Mapping[str, Peer]) -> None:
-        """Route each node's pods by that node; routes to nodes not named are removed. Nodes must share a LAN."""
+        """
+        Route each node's pods by that node; routes to nodes not named are removed. Nodes must share a LAN.
+
+        Called again, it mends what others took away: routes, and the masquerading of `prepare`.
+        """
         await self._do(lambda: self._set_peers(peers))
 
     async def clear(self) -> None:
@@ -133,9 +137,9 @@ class LinuxPodNetwork:
         self._masquerade()
 
     def _masquerade(self) -> None:
-        from edgekube.network.nftables.pods import program  # noqa: PLC0415 - only a prepared node needs it
+        from edgekube.network.nftables.pods import ensure  # noqa: PLC0415 - only a prepared node needs it
 
-        program(self._plan.pod_cidr, self._plan.cluster_cidr)
+        ensure(self._plan.pod_cidr, self._plan.cluster_cidr)
 
     def _attach(self, uid: str, hostname: str, sysctls: Mapping[str, str]) -> Attachment:
         wanted = {
@@ -212,6 +216,7 @@ class LinuxPodNetwork:
         return link.traffic
 
     def _set_peers(self, peers: Mapping[str, Peer]) -> None:
+        self._masquerade()
         unreachable: list[str] = []
         wanted = {peer.pod_cidr: peer.address for peer in peers.values()}
         links = Links()

@@ -12,8 +12,8 @@ from edgekube.network.base import NetworkError, Peer, PeerRoutes
 log = logging.getLogger(__name__)
 
 _KEY = "routes"
-_RETRY = 60.0
-"""Seconds until nodes without a way to them are tried again: a LAN may come up."""
+_LOOK = 30.0
+"""Seconds until the next look: a LAN may come up, and somebody may have removed what is ours."""
 
 
 def plan_peers(nodes: Iterable[core_v1.Node], node_name: str) -> dict[str, Peer]:
@@ -59,12 +59,11 @@ class NodeRoutes:
         self._controller.watch(self._mirror.nodes, lambda _node: [_KEY])
         await self._controller.run()
 
-    async def reconcile(self, key: str) -> float | None:
+    async def reconcile(self, key: str) -> float:
         """Program all routes; nodes on other LANs are left for later."""
         del key
         try:
             await self._routes.set_peers(plan_peers(self._mirror.nodes, self._node_name))
         except NetworkError as error:
             log.warning("%s", error)
-            return _RETRY
-        return None
+        return _LOOK

@@ -2,9 +2,10 @@
 
 from edgekube.network.netlink import NETFILTER, Netlink
 from edgekube.network.nftables.expressions import counter, destination, masquerade, source, within
-from edgekube.network.nftables.transaction import POSTROUTING, Hook, Transaction
+from edgekube.network.nftables.transaction import POSTROUTING, Hook, Transaction, count_rules
 
 TABLE = "edgekube-pods"
+RULES = 1
 
 
 def program(pod_cidr: str, cluster_cidr: str) -> None:
@@ -26,6 +27,14 @@ def program(pod_cidr: str, cluster_cidr: str) -> None:
     change.add_rule("postrouting", *rule, comment="pods to the world")
     with Netlink(NETFILTER) as netlink:
         change.commit(netlink)
+
+
+def ensure(pod_cidr: str, cluster_cidr: str) -> None:
+    """Make the table if it is not whole: another program may have flushed it."""
+    with Netlink(NETFILTER) as netlink:
+        if count_rules(netlink, TABLE) == RULES:
+            return
+    program(pod_cidr, cluster_cidr)
 
 
 def clear() -> None:

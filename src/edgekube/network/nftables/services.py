@@ -13,13 +13,13 @@ from edgekube.network.netlink import NETFILTER, Netlink, NetlinkError, attribute
 from edgekube.network.nftables import layout
 from edgekube.network.nftables.conntrack import forget
 from edgekube.network.nftables.expressions import address_key
-from edgekube.network.nftables.transaction import BUFFER, Transaction
+from edgekube.network.nftables.transaction import BUFFER, Transaction, count_rules
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_GET_RULE, _GET_ELEMENT, _GET_GENERATION = 10 << 8 | 7, 10 << 8 | 13, 10 << 8 | 16
+_GET_ELEMENT, _GET_GENERATION = 10 << 8 | 13, 10 << 8 | 16
 _HEADER = b"\2\0\0\0"
 
 
@@ -142,7 +142,7 @@ class NftablesServiceRules:
         held[layout.HAIRPIN] = len(self._hairpins)
         names = (layout.SERVICES, layout.NODE_PORTS, layout.REFUSED, layout.REFUSED_PORTS, layout.HAIRPIN)
         try:
-            if sum(1 for _rule in netlink.dump("rules", _GET_RULE, _HEADER + text(1, self._table))) != rules:
+            if count_rules(netlink, self._table) != rules:
                 return False
             return all(self._count(netlink, name) == held[name] for name in names)
         except NetlinkError as error:

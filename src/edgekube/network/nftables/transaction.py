@@ -4,6 +4,7 @@ One atomic nftables transaction: collect changes of one table, send them as one 
 In the spirit of sigs.k8s.io/knftables: nothing happens before `commit`, and then all or nothing.
 """
 
+import errno
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from edgekube.network.nftables.expressions import data, number
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 8
 _NEWSET, _DELSET, _NEWELEMENT, _DELELEMENT = 9, 11, 12, 14
 _BEGIN, _END = 0x10, 0x11
+_GET_RULE = 10 << 8 | 7
+_FAMILY = b"\2\0\0\0"
+"""struct nfgenmsg of a request about family ip."""
 _SUBSYSTEM = 10
 _IPV4 = 2
 _HEADER = struct.Struct("=IHHIIBBH")
@@ -259,3 +263,13 @@ def _comment(kind: int, comment: str) -> bytes:
         return b""
     said = comment.encode()[:127].decode(errors="ignore").encode() + b"\0"
     return attribute(kind, bytes([0, len(said)]) + said)
+
+
+def count_rules(netlink: Netlink, table: str) -> int:
+    """Return how many rules a table holds, 0 when there is no such table."""
+    try:
+        return sum(1 for _rule in netlink.dump("rules", _GET_RULE, _FAMILY + text(1, table)))
+    except NetlinkError as error:
+        if error.number == errno.ENOENT:
+            return 0
+        raise
