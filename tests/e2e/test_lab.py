@@ -81,3 +81,33 @@ def test_a_power_cut_node_starts_its_pods_again(lab):
     eventually(
         lambda: "node2" in pods_of(lab) and ready(pods_of(lab)["node2"]), "its pod runs again", seconds=100
     )
+
+
+def test_a_node_boots_without_the_master_and_runs_its_pods(lab):
+    """Power returns, the network does not: the pods run from what the node's disk knows."""
+    eventually(
+        lambda: "node2" in pods_of(lab) and ready(pods_of(lab)["node2"]),
+        "the pod on node2 is ready",
+        seconds=100,
+    )
+    lab.cut_power("node2")
+    lab.start_node("node2", plugged=False)
+    ask = ["podman", "--url", "unix:///run/edgekube-node/podman.sock", "ps", "-q", "--no-trunc"]
+
+    def containers():
+        return lab.run("node2", ask).stdout.split()
+
+    running = eventually(containers, "its container runs again")
+    assert len(running) == 1
+    lab.plug("node2")
+    eventually(lambda: lab.api().node_ready("node2"), "the node is back", seconds=100)
+    eventually(
+        lambda: (
+            ready(pods_of(lab)["node2"])
+            and pods_of(lab)["node2"]["status"]["containerStatuses"][0]["containerID"]
+            == f"podman://{running[0]}"
+        ),
+        "the master knows the very same container",
+        seconds=100,
+    )
+    assert containers() == running

@@ -79,8 +79,8 @@ class Lab:
             self._start("master", (("server", server),), listener.fileno())
         self._plug("master", MASTER)
 
-    def start_node(self, node: str) -> None:
-        """Start a node's machine (again, after a power cut)."""
+    def start_node(self, node: str, *, plugged: bool = True) -> None:
+        """Start a node's machine (again, after a power cut); without its cable if not `plugged`."""
         folder = self.options.directory / node
         agent = (
             *PROGRAM, "agent", "--data-dir", str(folder / "agent"), "--server", f"https://{MASTER}:6443",
@@ -88,6 +88,11 @@ class Lab:
             "--cgroup-root", self._cgroup(node),
         )  # fmt: skip
         self._start(node, (("agent", agent),))
+        if plugged:
+            self.plug(node)
+
+    def plug(self, node: str) -> None:
+        """Put a node's cable in."""
         self._plug(node, self.address(node))
 
     def cut_power(self, node: str) -> None:
