@@ -44,8 +44,14 @@ class _KindOnly(msgspec.Struct):
     kind: str = ""
 
 
-class _MetaOnly(msgspec.Struct):
-    metadata: meta_v1.ObjectMeta
+class _Version(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Bookmark(msgspec.Struct):
+    """All that is read of a bookmark; servers leave nulls in the rest of its metadata."""
+
+    metadata: _Version
 
 
 def _options(**values: str | int | bool | None) -> dict[str, str]:
@@ -174,11 +180,11 @@ class Client:
             **(options or {}),
         }
         decoder = msgspec.json.Decoder(resource.type)
-        meta = msgspec.json.Decoder(_MetaOnly)
+        bookmark = msgspec.json.Decoder(_Bookmark)
         call = Call(verb="watch", resource=resource, namespace=namespace, query=query)
         async for event in self.carrier.watch(call):
             if event.type == "BOOKMARK":
-                yield Event(event.type, _read(meta, event.raw).metadata.resource_version, None)
+                yield Event(event.type, _read(bookmark, event.raw).metadata.resource_version, None)
                 continue
             obj = _read(decoder, event.raw)
             yield Event(event.type, _meta(obj).resource_version, obj)
