@@ -124,7 +124,8 @@ async def test_after_a_pause_only_the_difference_is_sent(world):
     async with world.hub_running():
         async with world.node_running() as link:
             await until(link.mirror.pods.synced.is_set)
-            await until(lambda: Kind.ACK in world.kinds(TOPICS.up("n1")))
+            # All of it acknowledged: so all of it is on the node's disk, the mark that it is complete too.
+            await until(lambda: world.settled("n1"))
         await world.client.delete(core.PODS, Key("default", "b"), grace=0)
         await world.client.patch(core.PODS, Key("default", "c"), {"metadata": {"labels": {"x": "1"}}})
         world.said.clear()
