@@ -2,16 +2,47 @@
 
 from collections.abc import Iterable, Iterator
 
-from edgekube.api.kinds import apps_v1, coordination_v1, core_v1, discovery_v1, metrics_v1beta1, rbac_v1
+from edgekube.api.kinds import (
+    admissionregistration_v1,
+    apiextensions_v1,
+    apiregistration_v1,
+    apps_v1,
+    autoscaling_v2,
+    batch_v1,
+    certificates_v1,
+    coordination_v1,
+    core_v1,
+    discovery_v1,
+    flowcontrol_v1,
+    metrics_v1beta1,
+    networking_v1,
+    node_v1,
+    policy_v1,
+    rbac_v1,
+    scheduling_v1,
+    storage_v1,
+)
 from edgekube.api.resource import AnyResource
 
 BUILT_IN: tuple[AnyResource, ...] = (
     *core_v1.RESOURCES,
     *apps_v1.RESOURCES,
+    *batch_v1.RESOURCES,
+    *autoscaling_v2.RESOURCES,
+    *policy_v1.RESOURCES,
+    *networking_v1.RESOURCES,
     *discovery_v1.RESOURCES,
     *coordination_v1.RESOURCES,
-    *metrics_v1beta1.RESOURCES,
     *rbac_v1.RESOURCES,
+    *certificates_v1.RESOURCES,
+    *storage_v1.RESOURCES,
+    *scheduling_v1.RESOURCES,
+    *node_v1.RESOURCES,
+    *admissionregistration_v1.RESOURCES,
+    *apiextensions_v1.RESOURCES,
+    *apiregistration_v1.RESOURCES,
+    *flowcontrol_v1.RESOURCES,
+    *metrics_v1beta1.RESOURCES,
 )
 
 

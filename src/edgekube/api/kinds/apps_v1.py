@@ -11,5 +11,16 @@ REPLICA_SETS = Resource(
     "apps", "v1", "ReplicaSet", "replicasets", t.ReplicaSet, short_names=("rs",), categories=("all",),
     subresources=("status", "scale"),
 )  # fmt: skip
+STATEFUL_SETS = Resource(
+    "apps", "v1", "StatefulSet", "statefulsets", t.StatefulSet, short_names=("sts",), categories=("all",),
+    subresources=("status", "scale"),
+)  # fmt: skip
+DAEMON_SETS = Resource(
+    "apps", "v1", "DaemonSet", "daemonsets", t.DaemonSet, short_names=("ds",), categories=("all",),
+    subresources=("status",),
+)  # fmt: skip
+CONTROLLER_REVISIONS = Resource(
+    "apps", "v1", "ControllerRevision", "controllerrevisions", t.ControllerRevision
+)
 
-RESOURCES = (DEPLOYMENTS, REPLICA_SETS)
+RESOURCES = (DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, CONTROLLER_REVISIONS)

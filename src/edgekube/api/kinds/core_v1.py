@@ -50,8 +50,24 @@ PERSISTENT_VOLUME_CLAIMS = Resource(
     "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", t.PersistentVolumeClaim, short_names=("pvc",),
     subresources=("status",),
 )  # fmt: skip
+RESOURCE_QUOTAS = Resource(
+    "",
+    "v1",
+    "ResourceQuota",
+    "resourcequotas",
+    t.ResourceQuota,
+    short_names=("quota",),
+    subresources=("status",),
+)
+LIMIT_RANGES = Resource("", "v1", "LimitRange", "limitranges", t.LimitRange, short_names=("limits",))
+POD_TEMPLATES = Resource("", "v1", "PodTemplate", "podtemplates", t.PodTemplate)
+REPLICATION_CONTROLLERS = Resource(
+    "", "v1", "ReplicationController", "replicationcontrollers", t.ReplicationController, short_names=("rc",),
+    categories=("all",), subresources=("status", "scale"),
+)  # fmt: skip
 
 RESOURCES = (
     PODS, NODES, NAMESPACES, CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, SERVICES, ENDPOINTS, EVENTS,
-    PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS, LIMIT_RANGES, POD_TEMPLATES,
+    REPLICATION_CONTROLLERS,
 )  # fmt: skip

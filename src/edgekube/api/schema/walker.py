@@ -18,7 +18,10 @@ FREE_FORM = frozenset({
 IMPLIED = {
     "io.k8s.api.core.v1.Pod": ("spec",),
     "io.k8s.api.core.v1.PodTemplateSpec": ("spec",),
+    "io.k8s.api.core.v1.LimitRange": ("spec",),
+    "io.k8s.api.core.v1.ReplicationController": ("spec",),
     "io.k8s.api.core.v1.ReplicationControllerSpec": ("template",),
+    "io.k8s.api.batch.v1.Job": ("spec",),
     "io.k8s.api.apps.v1.ReplicaSetSpec": ("template",),
 }
 """Fields Kubernetes' schema calls optional and its validation insists on."""
