@@ -20,7 +20,11 @@ def fnv1a(data: bytes) -> int:
 
 def template_hash(template: core_v1.PodTemplateSpec, collisions: int) -> str:
     """Return the hash of a template; another one for every count of collisions."""
-    data = msgspec.json.encode(template, order="deterministic")
+    return hash_of(msgspec.json.encode(template, order="deterministic"), collisions)
+
+
+def hash_of(data: bytes, collisions: int) -> str:
+    """Return a short hash of anything encoded; another one for every count of collisions."""
     if collisions:
         data += collisions.to_bytes(8, "little")
     return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(fnv1a(data)))

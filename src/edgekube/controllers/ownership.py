@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from edgekube.api.resource import Object, key_of
+from edgekube.api.resource import Key, Object, key_of
 from edgekube.api.types import meta_v1
 from edgekube.control.events import Described
 from edgekube.control.selectors import matches
@@ -31,6 +31,18 @@ def controller_of(obj: Object) -> meta_v1.OwnerReference | None:
         if reference.controller:
             return reference
     return None
+
+
+def owner_or_namespace(obj: Object) -> Iterable[str]:
+    """Index objects by controller uid, those without one by namespace (which is never a uid)."""
+    reference = controller_of(obj)
+    return [reference.uid if reference else obj.metadata.namespace]
+
+
+def owner_keys(obj: Object, kind: str) -> Iterable[Key]:
+    """Return the key of the controller of `obj` if it is of that kind."""
+    reference = controller_of(obj)
+    return [Key(obj.metadata.namespace, reference.name)] if reference and reference.kind == kind else []
 
 
 def owned_by(owner: Described) -> meta_v1.OwnerReference:

@@ -7,15 +7,19 @@ from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
 from edgekube.controllers import namespace, podgc, publishers
 from edgekube.controllers.context import Context, Options, Part
+from edgekube.controllers.daemonset import controller as daemonset
 from edgekube.controllers.deployment import controller as deployment
 from edgekube.controllers.endpoints import controller as endpoints
 from edgekube.controllers.garbage import controller as garbage
 from edgekube.controllers.nodes import eviction, ipam, lifecycle
 from edgekube.controllers.replicaset import controller as replicaset
+from edgekube.controllers.statefulset import controller as statefulset
 
 TABLE: Sequence[Callable[[Context], Part]] = (
     deployment.build,
     replicaset.build,
+    statefulset.build,
+    daemonset.build,
     endpoints.build,
     namespace.build,
     publishers.build_service_accounts,

@@ -9,6 +9,7 @@ kube-scheduler's words.
 from collections.abc import Callable, Sequence
 
 from edgekube.api.types import core_v1
+from edgekube.control.nodeaffinity import chosen, picks_nodes
 from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE, tolerates, untolerated
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
 
@@ -52,7 +53,7 @@ def node_affinity(pod: PodInfo, _: Snapshot) -> Check | None:
     if not picks_nodes(pod.pod.spec):
         return None
     why = ("node(s) didn't match Pod's node affinity/selector",)
-    return lambda node: GOOD if chosen(pod.pod.spec, node) else why
+    return lambda node: GOOD if chosen(pod.pod.spec, node.name, node.labels) else why
 
 
 def node_ports(pod: PodInfo, _: Snapshot) -> Check | None:
@@ -77,54 +78,3 @@ def resources_fit(pod: PodInfo, _: Snapshot) -> Check:
         return reasons
 
     return check
-
-
-def picks_nodes(spec: core_v1.PodSpec) -> bool:
-    """Tell whether the pod chooses nodes by label or field."""
-    return bool(spec.node_selector) or _required(spec) is not None
-
-
-def chosen(spec: core_v1.PodSpec, node: NodeInfo) -> bool:
-    """Tell whether nodeSelector and required node affinity allow `node`."""
-    labels = node.labels
-    if any(labels.get(key) != wanted for key, wanted in spec.node_selector.items()):
-        return False
-    required = _required(spec)
-    return required is None or any(term_fits(term, node) for term in required.node_selector_terms)
-
-
-def term_fits(term: core_v1.NodeSelectorTerm, node: NodeInfo) -> bool:
-    """Tell whether all requirements of a term hold; an empty term fits nothing."""
-    if not (term.match_expressions or term.match_fields):
-        return False
-    return all(_holds(want, node.labels.get(want.key)) for want in term.match_expressions) and all(
-        _holds(want, node.name if want.key == "metadata.name" else None) for want in term.match_fields
-    )
-
-
-def _required(spec: core_v1.PodSpec) -> core_v1.NodeSelector | None:
-    affinity = spec.affinity.node_affinity if spec.affinity else None
-    return affinity.required_during_scheduling_ignored_during_execution if affinity else None
-
-
-def _compare(have: str | None, values: Sequence[str]) -> int:
-    """Return the sign of `have` minus the one value; 0 when either is no number."""
-    try:
-        left, right = int(have or ""), int(values[0])
-    except (ValueError, IndexError):
-        return 0
-    return (left > right) - (left < right)
-
-
-_OPERATORS: dict[str, Callable[[str | None, Sequence[str]], bool]] = {
-    "In": lambda have, values: have is not None and have in values,
-    "NotIn": lambda have, values: have not in values,
-    "Exists": lambda have, _: have is not None,
-    "DoesNotExist": lambda have, _: have is None,
-    "Gt": lambda have, values: _compare(have, values) > 0,
-    "Lt": lambda have, values: _compare(have, values) < 0,
-}
-
-
-def _holds(want: core_v1.NodeSelectorRequirement, have: str | None) -> bool:
-    return _OPERATORS[want.operator](have, want.values)

@@ -8,8 +8,8 @@ nothing to say. Measures are either 0…100 already or normalised over the nodes
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from edgekube.control.nodeaffinity import term_fits
 from edgekube.control.taints import PREFER_NO_SCHEDULE, tolerates
-from edgekube.scheduler.filters import term_fits
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
 
 Measure = Callable[[NodeInfo], float]
@@ -69,7 +69,9 @@ def preferred_nodes(pod: PodInfo, _: Snapshot) -> Measure | None:
     terms = affinity.preferred_during_scheduling_ignored_during_execution if affinity else ()
     if not terms:
         return None
-    return lambda node: sum(term.weight for term in terms if term_fits(term.preference, node))
+    return lambda node: sum(
+        term.weight for term in terms if term_fits(term.preference, node.name, node.labels)
+    )
 
 
 def image_locality(pod: PodInfo, snapshot: Snapshot) -> Measure:

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from edgekube.api.types import core_v1, meta_v1
+from edgekube.control.nodeaffinity import chosen
 from edgekube.control.selectors import matches
 from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, untolerated
-from edgekube.scheduler.filters import GOOD, Check, chosen
+from edgekube.scheduler.filters import GOOD, Check
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
 
 Constraint = core_v1.TopologySpreadConstraint
@@ -87,7 +88,7 @@ def _selector(constraint: Constraint, pod: PodInfo) -> meta_v1.LabelSelector | N
 
 def _eligible(constraint: Constraint, pod: PodInfo, node: NodeInfo) -> bool:
     spec = pod.pod.spec
-    if constraint.node_affinity_policy != "Ignore" and not chosen(spec, node):
+    if constraint.node_affinity_policy != "Ignore" and not chosen(spec, node.name, node.labels):
         return False
     if constraint.node_taints_policy != "Honor":
         return True

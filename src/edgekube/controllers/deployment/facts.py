@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from edgekube.api.intstr import scaled
 from edgekube.api.types import apps_v1
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -39,14 +40,8 @@ def actual(rs: apps_v1.ReplicaSet) -> int:
     return rs.status.replicas if rs.status else 0
 
 
-def _amount(wish: int | str | None, total: int, *, default: str, round_up: bool) -> int:
-    wish = default if wish is None else wish
-    if isinstance(wish, int):
-        return max(wish, 0)
-    if not wish.endswith("%"):
-        return max(int(wish), 0)
-    scaled = int(wish[:-1]) * total
-    return -(-scaled // 100) if round_up else scaled // 100
+def _or_quarter(wish: int | str | None) -> int | str:
+    return "25%" if wish is None else wish
 
 
 def _fenceposts(deployment: apps_v1.Deployment) -> tuple[int, int]:
@@ -55,8 +50,8 @@ def _fenceposts(deployment: apps_v1.Deployment) -> tuple[int, int]:
         return 0, 0
     rolling = (strategy and strategy.rolling_update) or apps_v1.RollingUpdateDeployment()
     total = replicas(deployment)
-    extra = _amount(rolling.max_surge, total, default="25%", round_up=True)
-    fewer = _amount(rolling.max_unavailable, total, default="25%", round_up=False)
+    extra = scaled(_or_quarter(rolling.max_surge), total, round_up=True)
+    fewer = scaled(_or_quarter(rolling.max_unavailable), total, round_up=False)
     # Neither up nor down would be no way to move.
     return (extra, fewer) if extra or fewer else (0, 1)
 

@@ -15,7 +15,7 @@ from edgekube.control.reconcile import Controller
 from edgekube.control.selectors import empty, matches
 from edgekube.control.writer import Writer
 from edgekube.controllers.context import Context
-from edgekube.controllers.ownership import controller_of, take
+from edgekube.controllers.ownership import controller_of, owner_or_namespace, take
 from edgekube.controllers.replicaset.plan import Plan, failed, new_pod, plan, succeeded
 
 WORKERS = 4
@@ -31,7 +31,7 @@ class ReplicaSets:
         self._pod_writer = Writer(context.client, self.pods)
         self._clock = context.clock
         self._events = context.events.recorder("replicaset-controller")
-        self._by_owner = Index(self.pods, _owner)
+        self._by_owner = Index(self.pods, owner_or_namespace)
         self._families = Index(self.sets, lambda rs: [ref.uid for ref in [controller_of(rs)] if ref])
         self._in_namespace = Index(self.sets, lambda rs: [rs.metadata.namespace])
 
@@ -108,12 +108,6 @@ class ReplicaSets:
     async def _write(self, owner: apps_v1.ReplicaSet, status: apps_v1.ReplicaSetStatus) -> None:
         if status != owner.status:
             await self._set_writer.update(msgspec.structs.replace(owner, status=status), subresource="status")
-
-
-def _owner(pod: core_v1.Pod) -> Iterable[str]:
-    """Index pods by controller uid, those without one by namespace (which is never a uid)."""
-    reference = controller_of(pod)
-    return [reference.uid if reference else pod.metadata.namespace]
 
 
 def _namespace_ending(error: StatusError) -> bool:
