@@ -11,6 +11,7 @@ from edgekube.controllers.daemonset import controller as daemonset
 from edgekube.controllers.deployment import controller as deployment
 from edgekube.controllers.endpoints import controller as endpoints
 from edgekube.controllers.garbage import controller as garbage
+from edgekube.controllers.job import controller as job
 from edgekube.controllers.nodes import eviction, ipam, lifecycle
 from edgekube.controllers.replicaset import controller as replicaset
 from edgekube.controllers.statefulset import controller as statefulset
@@ -20,6 +21,7 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     replicaset.build,
     statefulset.build,
     daemonset.build,
+    job.build,
     endpoints.build,
     namespace.build,
     publishers.build_service_accounts,
