@@ -36,6 +36,7 @@ FIELDS: Mapping[str, Paths] = {
         "source": ("source", "component"),
     },
     "replicasets.apps": _paths("status.replicas"),
+    "certificatesigningrequests.certificates.k8s.io": _paths("spec.signerName"),
 }  # fmt: skip
 BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 

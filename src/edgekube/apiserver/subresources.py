@@ -11,7 +11,14 @@ from edgekube.apiserver.exchange import Exchange, Serve, success
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.deletion import options_from
 from edgekube.apiserver.registry.meta import timestamp, utcnow
-from edgekube.apiserver.registry.parts import BINDING, EPHEMERAL_CONTAINERS, FINALIZE, STATUS
+from edgekube.apiserver.registry.parts import (
+    APPROVAL,
+    BINDING,
+    CSR_STATUS,
+    EPHEMERAL_CONTAINERS,
+    FINALIZE,
+    STATUS,
+)
 from edgekube.apiserver.request import Response, Tree
 from edgekube.apiserver.route import Target
 from edgekube.apiserver.selectortext import selector_text
@@ -212,6 +219,8 @@ SCALE_VERBS: Mapping[str, Serve] = {"get": get_scale, "update": update_scale, "p
 SUBRESOURCES: Mapping[tuple[str, str], Mapping[str, Serve]] = {
     ("*", "status"): STATUS_VERBS,
     ("*", "scale"): SCALE_VERBS,
+    ("certificatesigningrequests.certificates.k8s.io", "status"): verbs.of_part(CSR_STATUS),
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): verbs.of_part(APPROVAL),
     ("pods", "binding"): {"create": bind},
     ("pods", "eviction"): {"create": evict},
     ("pods", "ephemeralcontainers"): verbs.of_part(EPHEMERAL_CONTAINERS),

@@ -8,20 +8,38 @@ from collections.abc import Callable
 from typing import Any
 
 from edgekube.api.defaults import (
+    admission,
+    apiservice,
     config,
     deployment,
     endpoints,
+    flowcontrol,
     namespace,
+    networking,
     node,
     pod,
     rbac,
     replicaset,
+    scheduling,
     service,
+    storage,
     volumes,
 )
 from edgekube.api.resource import AnyResource
 
 _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
+    ("networking.k8s.io", "IngressClass"): networking.ingress_class,
+    ("networking.k8s.io", "NetworkPolicy"): networking.network_policy,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io", "CSIDriver"): storage.csi_driver,
+    ("scheduling.k8s.io", "PriorityClass"): scheduling.priority_class,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): admission.validating_webhooks,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): admission.mutating_webhooks,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission.validating_policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission.validating_policy_binding,
+    ("apiregistration.k8s.io", "APIService"): apiservice.api_service,
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level,
     ("", "Pod"): pod.pod,
     ("", "Service"): service.service,
     ("", "Secret"): config.secret,

@@ -10,14 +10,18 @@ _POINTER_STRINGS = frozenset({
 })  # fmt: skip
 _POINTERS = frozenset({
     ("ClientIPConfig", "timeoutSeconds"), ("EndpointPort", "name"), ("GRPCAction", "service"),
-    ("HostPathVolumeSource", "type"), ("VolumeNodeResources", "count"),
+    ("HostPathVolumeSource", "type"), ("VolumeNodeResources", "count"), ("LeaseSpec", "holderIdentity"),
+    ("LeaseSpec", "preferredHolder"), ("IngressClassParametersReference", "apiGroup"),
+    ("MutatingWebhook", "timeoutSeconds"), ("TypedLocalObjectReference", "apiGroup"),
+    ("ValidatingWebhook", "timeoutSeconds"),
 })  # fmt: skip
 # Optional numbers and booleans that are plain values.
 _VALUES = frozenset({
-    "active", "authenticated", "availableReplicas", "chapAuthDiscovery", "chapAuthSession", "code", "count",
+    "active", "authenticated", "availableReplicas", "chapAuthDiscovery", "chapAuthSession", "clusterScope", "code", "count",
     "currentHealthy", "currentReplicas", "denied", "deprecatedCount", "desiredHealthy", "disruptionsAllowed",
     "expectedPods", "failed", "failureThreshold", "fullyLabeledReplicas", "generation", "globalDefault",
     "healthCheckNodePort", "hostIPC", "hostNetwork", "hostPID", "hostPort", "initialDelaySeconds",
+    "insecureSkipTLSVerify",
     "minReadySeconds", "nodePort", "number", "numberAvailable", "numberUnavailable", "observedGeneration",
     "paused", "periodSeconds", "publishNotReadyAddresses", "readOnly", "readyReplicas", "retryAfterSeconds",
     "signal", "sizeBytes", "sslEnabled", "stdin", "stdinOnce", "succeeded", "successThreshold",

@@ -4,26 +4,38 @@ Trees are normalised and defaulted before they come here. Kinds without rules of
 the rules of metadata.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekube.api.errors import Cause
 from edgekube.api.resource import AnyResource
 from edgekube.api.validation import (
+    admission_policy,
+    api_service,
+    certificate_request,
     config,
+    csi,
     deployment,
     endpoints,
     events,
+    flowcontrol,
+    ingress,
     lease,
     metadata,
     namespace,
+    network_policy,
     node,
     persistent_volumes,
     pod,
     pod_update,
+    priority_class,
     rbac,
     replicaset,
+    runtime_class,
     service,
+    service_ranges,
+    storage,
+    webhooks,
 )
 from edgekube.api.validation.problems import Problems
 
@@ -32,6 +44,27 @@ _Create = Callable[[Tree, Problems], None]
 _Update = Callable[[Tree, Tree, Problems], None]
 
 _CREATE: dict[tuple[str, str], _Create] = {
+    ("networking.k8s.io", "Ingress"): ingress.ingress,
+    ("networking.k8s.io", "IngressClass"): ingress.ingress_class,
+    ("networking.k8s.io", "NetworkPolicy"): network_policy.network_policy,
+    ("networking.k8s.io", "ServiceCIDR"): service_ranges.service_cidr,
+    ("networking.k8s.io", "IPAddress"): service_ranges.ip_address,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io", "VolumeAttributesClass"): storage.volume_attributes_class,
+    ("storage.k8s.io", "VolumeAttachment"): storage.volume_attachment,
+    ("storage.k8s.io", "CSIDriver"): csi.csi_driver,
+    ("storage.k8s.io", "CSINode"): csi.csi_node,
+    ("storage.k8s.io", "CSIStorageCapacity"): csi.csi_storage_capacity,
+    ("scheduling.k8s.io", "PriorityClass"): priority_class.priority_class,
+    ("node.k8s.io", "RuntimeClass"): runtime_class.runtime_class,
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificate_request.certificate_request,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): webhooks.validating,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhooks.mutating,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission_policy.policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission_policy.binding,
+    ("apiregistration.k8s.io", "APIService"): api_service.api_service,
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level,
     ("", "Pod"): pod.pod,
     ("", "Service"): service.service,
     ("", "ConfigMap"): config.config_map,
@@ -52,6 +85,18 @@ _CREATE: dict[tuple[str, str], _Create] = {
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.cluster_role_binding,
 }
 _UPDATE: dict[tuple[str, str], _Update] = {
+    ("networking.k8s.io", "IngressClass"): ingress.ingress_class_update,
+    ("networking.k8s.io", "ServiceCIDR"): service_ranges.service_cidr_update,
+    ("networking.k8s.io", "IPAddress"): service_ranges.ip_address_update,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class_update,
+    ("storage.k8s.io", "VolumeAttributesClass"): storage.volume_attributes_class_update,
+    ("storage.k8s.io", "VolumeAttachment"): storage.volume_attachment_update,
+    ("storage.k8s.io", "CSIDriver"): csi.csi_driver_update,
+    ("storage.k8s.io", "CSINode"): csi.csi_node_update,
+    ("storage.k8s.io", "CSIStorageCapacity"): csi.csi_storage_capacity_update,
+    ("scheduling.k8s.io", "PriorityClass"): priority_class.update,
+    ("node.k8s.io", "RuntimeClass"): runtime_class.update,
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificate_request.update,
     ("", "Pod"): pod_update.pod,
     ("", "Service"): service.update,
     ("", "ConfigMap"): config.config_map_update,
@@ -66,6 +111,10 @@ _UPDATE: dict[tuple[str, str], _Update] = {
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.binding_update,
 }
 _UPDATE_OF_SUBRESOURCE: dict[tuple[str, str, str], _Update] = {
+    ("networking.k8s.io", "Ingress", "status"): ingress.status,
+    ("certificates.k8s.io", "CertificateSigningRequest", "status"): certificate_request.status,
+    ("certificates.k8s.io", "CertificateSigningRequest", "approval"): certificate_request.approval,
+    ("apiregistration.k8s.io", "APIService", "status"): api_service.status,
     ("", "Pod", "ephemeralcontainers"): pod_update.ephemeral_containers,
 }
 
@@ -78,6 +127,13 @@ def create(resource: AnyResource, tree: Tree) -> list[Cause]:
     if rules:
         rules(tree, problems)
     return problems.causes
+
+
+def part(resource: AnyResource, tree: Tree, old: Tree, subresource: str) -> Sequence[Cause]:
+    """Return what is wrong with a write to a subresource; most have no rules and cost nothing."""
+    if (resource.group, resource.kind, subresource) not in _UPDATE_OF_SUBRESOURCE:
+        return ()
+    return update(resource, tree, old, subresource=subresource)
 
 
 def update(resource: AnyResource, tree: Tree, old: Tree, *, subresource: str = "") -> list[Cause]:

@@ -12,6 +12,9 @@ _FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
 _NAMES: dict[tuple[str, str], names.Rule] = {
     ("", "Namespace"): names.label,
     ("", "Service"): names.label_1035,
+    ("certificates.k8s.io", "CertificateSigningRequest"): names.path_segment,
+    ("apiregistration.k8s.io", "APIService"): names.path_segment,
+    ("networking.k8s.io", "IPAddress"): names.path_segment,
     ("rbac.authorization.k8s.io", "Role"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRole"): names.path_segment,
     ("rbac.authorization.k8s.io", "RoleBinding"): names.path_segment,

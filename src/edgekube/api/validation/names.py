@@ -17,7 +17,12 @@ _VALUE_FMT = f"({_QUALIFIED_FMT})?"
 _KEY_FMT = "[-._a-zA-Z0-9]+"
 _PERCENT_FMT = "[0-9]+%"
 
+_WILDCARD_FMT = r"\*\." + _SUBDOMAIN_FMT
+_PATH_FMT = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
+
 _LABEL = re.compile(_LABEL_FMT)
+_WILDCARD = re.compile(_WILDCARD_FMT)
+_PATH = re.compile(_PATH_FMT)
 _SUBDOMAIN = re.compile(_SUBDOMAIN_FMT)
 _LABEL_1035 = re.compile(_LABEL_1035_FMT)
 _QUALIFIED = re.compile(_QUALIFIED_FMT)
@@ -45,6 +50,12 @@ _SUBDOMAIN_ERROR = _explained(
     "and must start and end with an alphanumeric character",
     _SUBDOMAIN_FMT, "example.com",
 )  # fmt: skip
+_WILDCARD_ERROR = _explained(
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+    "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+    _WILDCARD_FMT, "*.example.com",
+)  # fmt: skip
+_PATH_ERROR = f"(regex used for validation is '{_PATH_FMT}')"
 _LABEL_1035_ERROR = _explained(
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', "
     "start with an alphabetic character, and end with an alphanumeric character",
@@ -90,6 +101,22 @@ def label_1035(text: str) -> list[str]:
 def subdomain(text: str) -> list[str]:
     """RFC 1123 subdomain: at most 253 bytes of labels and dots."""
     return _checked(text, SUBDOMAIN_LENGTH, _SUBDOMAIN, _SUBDOMAIN_ERROR)
+
+
+def wildcard_subdomain(text: str) -> list[str]:
+    """Check `*.` and a subdomain (hosts of an Ingress)."""
+    return _checked(text, SUBDOMAIN_LENGTH, _WILDCARD, _WILDCARD_ERROR)
+
+
+def domain_prefixed_path(text: str) -> list[str]:
+    """Check `example.com/some/path` (controllers of an IngressClass)."""
+    domain, _, path = text.partition("/")
+    if not domain or not path:
+        return ['must be a domain-prefixed path (such as "acme.io/foo")']
+    found = subdomain(domain)
+    if not _PATH.fullmatch(path):
+        found.append(f"Invalid path {_PATH_ERROR}")
+    return found
 
 
 def path_segment(text: str) -> list[str]:

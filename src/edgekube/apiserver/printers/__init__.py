@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 
 from edgekube.api.resource import AnyResource
-from edgekube.apiserver.printers import config, events, nodes, pods, rbac, services, volumes, workloads
+from edgekube.apiserver.printers import (
+    cluster,
+    config,
+    events,
+    networking,
+    nodes,
+    pods,
+    rbac,
+    services,
+    storage,
+    volumes,
+    workloads,
+)
 from edgekube.apiserver.printers.base import Column, Printer, columns, name
 
 DEFAULT = Printer(
@@ -19,6 +31,9 @@ PRINTERS: Mapping[str, Printer] = {
     **rbac.PRINTERS,
     **services.PRINTERS,
     **volumes.PRINTERS,
+    **networking.PRINTERS,
+    **storage.PRINTERS,
+    **cluster.PRINTERS,
     **workloads.PRINTERS,
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from edgekube.api import validation
 from edgekube.api.errors import Cause
 from edgekube.api.resource import AnyResource, Durability
+from edgekube.apiserver.registry.certificates import prepare_approval, prepare_csr_status
 from edgekube.apiserver.registry.strategy import prepare_status, prepare_update, strategy_of
 from edgekube.apiserver.request import Tree
 
@@ -24,6 +25,13 @@ def _status_durability(row: AnyResource) -> Durability:
 
 def _no_causes(_row: AnyResource, _new: Tree, _old: Tree) -> Sequence[Cause]:
     return ()
+
+
+def _rules_of(subresource: str) -> Validate:
+    def validate(row: AnyResource, new: Tree, old: Tree) -> Sequence[Cause]:
+        return validation.part(row, new, old, subresource)
+
+    return validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +68,9 @@ def only(*path: str) -> Prepare:
 
 
 MAIN = Part(prepare=prepare_update, admitted=True)
-STATUS = Part(prepare=prepare_status, durability=_status_durability, validate=_no_causes)
+STATUS = Part(prepare=prepare_status, durability=_status_durability, validate=_rules_of("status"))
+CSR_STATUS = Part(prepare=prepare_csr_status, validate=_rules_of("status"), admitted=True)
+APPROVAL = Part(prepare=prepare_approval, validate=_rules_of("approval"), admitted=True)
 FINALIZE = Part(prepare=only("spec", "finalizers"), validate=_no_causes)
 EPHEMERAL_CONTAINERS = Part(prepare=only("spec", "ephemeralContainers"), validate=_no_causes)
 BINDING = Part(prepare=lambda _row, _new, _old: None, validate=_no_causes)

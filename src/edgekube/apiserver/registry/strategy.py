@@ -121,9 +121,74 @@ def drop_by_type(new: Tree, old: Tree) -> None:
             spec.pop(field, None)
 
 
+def keep_spec(new: Tree, old: Tree) -> None:
+    """What was asked for stays (CertificateSigningRequests)."""
+    _carry(new, old, "spec")
+
+
+def unattached(obj: Tree) -> None:
+    """Give a new VolumeAttachment its status."""
+    obj["status"] = {"attached": False}
+
+
+def no_status(obj: Tree) -> None:
+    """Give a new object an empty status: in Go it is no pointer, so it shows."""
+    obj["status"] = {}
+
+
+def no_load_balancer(obj: Tree) -> None:
+    """Give a new Ingress its status."""
+    obj["status"] = {"loadBalancer": {}}
+
+
+def local_is_available(service: Tree) -> None:
+    """An APIService that this server serves itself is available at once."""
+    service["status"] = {}
+    if "service" not in service["spec"]:
+        service["status"]["conditions"] = [{
+            "lastTransitionTime": service["metadata"]["creationTimestamp"],
+            "message": "Local APIServices are always available", "reason": "Local", "status": "True",
+            "type": "Available",
+        }]  # fmt: skip
+
+
 DEFAULT = Strategy()
 PLAIN = Strategy(generation_of=())
 DEPLOYMENT = Strategy(generation_of=("spec", "annotations"))
+
+EMPTY_STATUS = Strategy(on_create=(no_status,))
+NETWORKING: Mapping[str, Strategy] = {
+    "ingresses.networking.k8s.io": Strategy(on_create=(no_load_balancer,), status_durability=Durability.DURABLE),
+    "servicecidrs.networking.k8s.io": Strategy(
+        on_create=(no_status,), generation_of=(), status_durability=Durability.DURABLE
+    ),
+    "ipaddresses.networking.k8s.io": PLAIN,
+    "certificatesigningrequests.certificates.k8s.io": Strategy(
+        on_create=(no_status,), on_update=(keep_spec,), generation_of=()
+    ),
+}
+STORAGE: Mapping[str, Strategy] = {
+    "storageclasses.storage.k8s.io": Strategy(generation_of=(), returns_deleted=True),
+    "volumeattributesclasses.storage.k8s.io": Strategy(generation_of=(), returns_deleted=True),
+    "volumeattachments.storage.k8s.io": Strategy(
+        on_create=(unattached,), generation_of=(), returns_deleted=True, status_durability=Durability.DURABLE
+    ),
+    "csidrivers.storage.k8s.io": Strategy(generation_of=(), returns_deleted=True),
+    "csinodes.storage.k8s.io": Strategy(generation_of=(), returns_deleted=True),
+    "csistoragecapacities.storage.k8s.io": PLAIN,
+}
+CONFIGURATION: Mapping[str, Strategy] = {
+    "priorityclasses.scheduling.k8s.io": Strategy(
+        generation_of=("value", "globalDefault", "description", "preemptionPolicy")
+    ),
+    "runtimeclasses.node.k8s.io": PLAIN,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": Strategy(generation_of=("webhooks",)),
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": Strategy(generation_of=("webhooks",)),
+    "validatingadmissionpolicies.admissionregistration.k8s.io": EMPTY_STATUS,
+    "apiservices.apiregistration.k8s.io": Strategy(on_create=(local_is_available,), generation_of=()),
+    "flowschemas.flowcontrol.apiserver.k8s.io": EMPTY_STATUS,
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": EMPTY_STATUS,
+}
 
 STRATEGIES: Mapping[str, Strategy] = {
     "pods": Strategy(on_create=(pending_pod,), on_update=(keep_qos,), returns_deleted=True),
@@ -148,6 +213,9 @@ STRATEGIES: Mapping[str, Strategy] = {
     "persistentvolumeclaims": Strategy(on_create=(pending_volume,), generation_of=(), returns_deleted=True,
                                        status_durability=Durability.DURABLE),
     "deployments.apps": DEPLOYMENT,
+    **NETWORKING,
+    **STORAGE,
+    **CONFIGURATION,
 }  # fmt: skip
 
 

@@ -1,0 +1,150 @@
+"""Validating admission policies and their bindings (pkg/apis/admissionregistration/validation)."""
+
+import re
+from typing import Any
+
+from edgekube.api.validation import names
+from edgekube.api.validation.label_selector import label_selector
+from edgekube.api.validation.problems import Problems
+from edgekube.api.validation.webhooks import match_conditions, rule
+
+Tree = dict[str, Any]
+_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+_ACTIONS = ("Audit", "Deny", "Warn")
+_NOT_FOUND = ("Allow", "Deny")
+
+
+def policy(tree: Tree, problems: Problems) -> None:
+    """Check a ValidatingAdmissionPolicy; whether its expressions compile is for their engine to say."""
+    spec = tree.get("spec", {})
+    if spec.get("failurePolicy") not in ("Fail", "Ignore"):
+        problems.unsupported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
+    if "paramKind" in spec:
+        _param_kind(spec["paramKind"], "spec.paramKind", problems)
+    if not spec.get("matchConstraints"):
+        problems.required("spec.matchConstraints")
+    else:
+        constraints = spec["matchConstraints"]
+        _match(constraints, "spec.matchConstraints", problems)
+        if not constraints.get("resourceRules"):
+            problems.required("spec.matchConstraints.resourceRules")
+    match_conditions(spec.get("matchConditions", ()), "spec.matchConditions", problems)
+    for index, variable in enumerate(spec.get("variables", ())):
+        _variable(variable, f"spec.variables[{index}]", problems)
+    if not spec.get("validations") and not spec.get("auditAnnotations"):
+        for field in ("validations", "auditAnnotations"):
+            problems.required(
+                f"spec.{field}", "validations or auditAnnotations must contain at least one item"
+            )
+    for index, validation in enumerate(spec.get("validations", ())):
+        _validation(validation, f"spec.validations[{index}]", problems)
+    _annotations(spec.get("auditAnnotations", ()), problems)
+
+
+def binding(tree: Tree, problems: Problems) -> None:
+    """Check a ValidatingAdmissionPolicyBinding."""
+    spec = tree.get("spec", {})
+    name = spec.get("policyName", "")
+    if name:
+        problems.each("spec.policyName", name, names.subdomain(name))
+    else:
+        problems.required("spec.policyName")
+    if "paramRef" in spec:
+        _param_ref(spec["paramRef"], "spec.paramRef", problems)
+    if "matchResources" in spec:
+        _match(spec["matchResources"], "spec.matchResources", problems)
+    actions = spec.get("validationActions", ())
+    if not actions:
+        problems.required("spec.validationActions")
+    for index, action in enumerate(actions):
+        if action not in _ACTIONS:
+            problems.unsupported(f"spec.validationActions[{index}]", action, _ACTIONS)
+        if action in actions[:index]:
+            problems.duplicate(f"spec.validationActions[{index}]", action)
+    if "Deny" in actions and "Warn" in actions:
+        problems.invalid(
+            "spec.validationActions", sorted(actions), 'must not contain both "Deny" and "Warn" '
+            "(repeating the same validation failure information in the API response and headers serves no purpose)",
+        )  # fmt: skip
+
+
+def _match(match: Tree, path: str, problems: Problems) -> None:
+    if match.get("matchPolicy") not in ("Equivalent", "Exact"):
+        problems.unsupported(f"{path}.matchPolicy", match.get("matchPolicy"), ("Equivalent", "Exact"))
+    for field in ("namespaceSelector", "objectSelector"):
+        label_selector(match.get(field, {}), f"{path}.{field}", problems)
+    for field in ("resourceRules", "excludeResourceRules"):
+        for index, one in enumerate(match.get(field, ())):
+            here = f"{path}.{field}[{index}]"
+            rule(one, here, problems)
+            for number, name in enumerate(one.get("resourceNames", ())):
+                problems.each(f"{here}.resourceNames[{number}]", name, names.path_segment(name))
+
+
+def _param_kind(kind: Tree, path: str, problems: Problems) -> None:
+    version, what = kind.get("apiVersion", ""), kind.get("kind", "")
+    if not version:
+        problems.required(f"{path}.apiVersion")
+    elif version.count("/") > 1:
+        problems.invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}")
+    else:
+        problems.each(
+            f"{path}.apiVersion", version, names.label_1035(version.rpartition("/")[2])
+        )
+    if not what:
+        problems.required(f"{path}.kind")
+    else:
+        problems.each(f"{path}.kind", what, names.label_1035(what.lower()))
+
+
+def _param_ref(ref: Tree, path: str, problems: Problems) -> None:
+    name, selector = ref.get("name"), ref.get("selector")
+    if name and selector is not None:
+        problems.forbidden(f"{path}.name", "name and selector are mutually exclusive")
+    elif not name and selector is None:
+        problems.required(path, "one of name or selector must be specified")
+    if name:
+        problems.each(f"{path}.name", name, names.path_segment(name))
+    if selector is not None:
+        label_selector(selector, f"{path}.selector", problems)
+    if not ref.get("parameterNotFoundAction"):
+        problems.required(f"{path}.parameterNotFoundAction")
+    else:
+        problems.one_of(ref, "parameterNotFoundAction", path, supported=_NOT_FOUND)
+
+
+def _variable(variable: Tree, path: str, problems: Problems) -> None:
+    name = variable.get("name", "")
+    if not name:
+        problems.required(f"{path}.name")
+    elif not _IDENTIFIER.fullmatch(name):
+        problems.invalid(f"{path}.name", name, "name is not a valid CEL identifier")
+    if not variable.get("expression", "").strip():
+        problems.required(f"{path}.expression", "expression is not specified")
+
+
+def _validation(validation: Tree, path: str, problems: Problems) -> None:
+    if not validation.get("expression", "").strip():
+        problems.required(f"{path}.expression", "expression is not specified")
+    message, computed = validation.get("message", ""), validation.get("messageExpression", "")
+    if message and not message.strip():
+        problems.invalid(f"{path}.message", message, "message must be non-empty if specified")
+    elif "\n" in message.strip():
+        problems.invalid(f"{path}.message", message, "message must not contain line breaks")
+    if "\n" in validation.get("expression", "").strip() and not message and not computed:
+        problems.required(f"{path}.message", "message must be specified if expression contains line breaks")
+    if validation.get("reason") and validation["reason"] not in _REASONS:
+        problems.unsupported(f"{path}.reason", validation["reason"], _REASONS)
+
+
+def _annotations(annotations: list[Tree], problems: Problems) -> None:
+    seen: set[str] = set()
+    for index, annotation in enumerate(annotations):
+        path, key = f"spec.auditAnnotations[{index}]", annotation.get("key", "")
+        problems.each(f"{path}.key", key, names.qualified(key))
+        if not annotation.get("valueExpression", "").strip():
+            problems.required(f"{path}.valueExpression", "valueExpression is not specified")
+        if key in seen:
+            problems.duplicate(f"{path}.key", key)
+        seen.add(key)
