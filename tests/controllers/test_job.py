@@ -14,6 +14,7 @@ from edgekube.controllers.job.indexes import COMPLETION_INDEX, parse, text_of
 from edgekube.controllers.job.plan import plan
 from edgekube.controllers.job.pods import FAILURES, TRACKING, new_pod
 from edgekube.controllers.job.verdict import ended
+from edgekube.controllers.ttl import expires
 
 NOW = 10_000.0
 LABELS = {"batch.kubernetes.io/controller-uid": "u"}
@@ -287,3 +288,18 @@ async def test_a_job_runs_to_its_end(world):
 def test_failures_are_told_to_the_successor(make):
     owner = job(make, completions=1, completion_mode="Indexed", backoff_limit_per_index=3)
     assert new_pod(owner, 0, failures=2).metadata.annotations[FAILURES] == "2"
+
+
+@pytest.mark.parametrize(("how", "ttl", "deleted", "expected"), [
+    ("Complete", 60, "", NOW + 60), ("Failed", 0, "", NOW), ("Suspended", 60, "", None), ("Complete", None, "", None),
+    ("Complete", 60, "2026-01-01T00:00:00Z", None),
+])  # fmt: skip
+def test_when_an_ended_job_goes(make, how, ttl, deleted, expected):
+    ended_job = job(make, ttl_seconds_after_finished=ttl)
+    condition = batch_v1.JobCondition(type=how, status="True", last_transition_time=stamp(NOW))
+    ended_job = msgspec.structs.replace(
+        ended_job,
+        status=batch_v1.JobStatus(conditions=(condition,)),
+        metadata=msgspec.structs.replace(ended_job.metadata, deletion_timestamp=deleted),
+    )
+    assert expires(ended_job) == expected

@@ -370,3 +370,27 @@ async def test_a_pod_that_leaves_its_replica_set_is_released_and_one_that_fits_i
         return len(pods) == 1 and pods[0].metadata.owner_references
 
     await world.eventually(one)
+
+
+async def test_a_replication_controller_keeps_its_pods(world):
+    await world.node("n1")
+    labels = {"app": "old"}
+    template = core_v1.PodTemplateSpec(
+        metadata=meta_v1.ObjectMeta(labels=labels),
+        spec=core_v1.PodSpec(containers=(core_v1.Container(name="c", image="i"),)),
+    )
+    spec = core_v1.ReplicationControllerSpec(replicas=2, selector=labels, template=template)
+    meta = meta_v1.ObjectMeta(name="old", namespace="default")
+    await world.client.create(
+        core.REPLICATION_CONTROLLERS, core_v1.ReplicationController(metadata=meta, spec=spec)
+    )
+
+    async def ready(count):
+        found = await world.client.get(core.REPLICATION_CONTROLLERS, Key("default", "old"))
+        return found.status and (found.status.ready_replicas or 0) == count
+
+    await world.eventually(lambda: ready(2))
+    pods = await world.list(core.PODS, namespace="default")
+    assert {pod.metadata.owner_references[0].kind for pod in pods} == {"ReplicationController"}
+    await world.client.patch(core.REPLICATION_CONTROLLERS, Key("default", "old"), {"spec": {"replicas": 1}})
+    await world.eventually(lambda: ready(1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -13,7 +13,6 @@ from edgekube.control.selectors import matches
 from edgekube.control.writer import Writer
 
 T = TypeVar("T", bound=Object)
-D = TypeVar("D", bound=Described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +71,20 @@ def claim(owner: Object, selector: meta_v1.LabelSelector, candidates: Iterable[T
     return Claim(tuple(mine), tuple(adopt), tuple(release))
 
 
+class Owners(Protocol):
+    """Where an owner's present form is asked for, past every cache."""
+
+    async def live(self, key: Key) -> Object | None:
+        """Return it, None when it is gone."""
+        ...
+
+
 async def take(
-    owner: D,
+    owner: Described,
     selector: meta_v1.LabelSelector,
     candidates: Iterable[T],
     *,
-    owners: Writer[D],
+    owners: Owners,
     objects: Writer[T],
 ) -> Sequence[T]:
     """Adopt and release; return what `owner` controls afterwards."""

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from edgekube.client.typed import Client
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
-from edgekube.controllers import namespace, podgc, publishers
+from edgekube.controllers import namespace, podgc, publishers, ttl
+from edgekube.controllers.autoscale import controller as autoscale
 from edgekube.controllers.context import Context, Options, Part
+from edgekube.controllers.cronjob import controller as cronjob
 from edgekube.controllers.daemonset import controller as daemonset
 from edgekube.controllers.deployment import controller as deployment
 from edgekube.controllers.endpoints import controller as endpoints
@@ -19,9 +21,13 @@ from edgekube.controllers.statefulset import controller as statefulset
 TABLE: Sequence[Callable[[Context], Part]] = (
     deployment.build,
     replicaset.build,
+    replicaset.build_replication,
     statefulset.build,
     daemonset.build,
     job.build,
+    cronjob.build,
+    ttl.build,
+    autoscale.build,
     endpoints.build,
     namespace.build,
     publishers.build_service_accounts,
