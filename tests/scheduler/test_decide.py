@@ -21,7 +21,7 @@ def place(pod, cache):
 def reasons(pod, cache):
     found = decide(pod, cache.snapshot(), PLUGINS)
     assert isinstance(found, Unfit)
-    return found.message.split(". preemption")[0].split(": ", 1)[1]
+    return str(found).split(". preemption")[0].split(": ", 1)[1]
 
 
 def web(**labels):
@@ -98,7 +98,7 @@ def test_no_nodes_at_all(make):
 def test_the_message_counts_reasons_over_nodes(make):
     cache = make.cache(make.node("a", cpu="1"), make.node("b", cpu="1"), make.node("c", taints=(taint(),)))
     found = place(make.info(requests={"cpu": "2"}), cache)
-    assert found.message == (
+    assert str(found) == (
         "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: no}, 2 Insufficient cpu. "
         "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, "
         "2 No preemption victims found for incoming pod."

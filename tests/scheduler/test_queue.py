@@ -15,7 +15,7 @@ FIT = frozenset({"NodeResourcesFit"})
 
 @pytest.fixture
 def queue():
-    return SchedulingQueue(Plugins())
+    return SchedulingQueue([Plugins()])
 
 
 async def test_priority_then_age(make, queue):

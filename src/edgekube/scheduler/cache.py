@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from edgekube.api.types import core_v1
-from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot, pod_info
+from edgekube.api.resource import Key
+from edgekube.api.types import core_v1, storage_v1
+from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot, Storage, pod_info
 
 ENDED = ("Succeeded", "Failed")
 
@@ -19,14 +20,37 @@ class Cache:
         self._waiting: dict[str, dict[str, PodInfo]] = {}
         self._where: dict[str, str] = {}
         self._assumed: set[str] = set()
+        self._nominated: dict[str, dict[str, PodInfo]] = {}
         self.namespaces: dict[str, Mapping[str, str]] = {}
+        self.claims: dict[Key, core_v1.PersistentVolumeClaim] = {}
+        self.volumes: dict[str, core_v1.PersistentVolume] = {}
+        self.classes: dict[str, storage_v1.StorageClass] = {}
+        self.storage = Storage(self.claims, self.volumes, self.classes)
 
     def __len__(self) -> int:
         return len(self._nodes)
 
     def snapshot(self) -> Snapshot:
         """Return the picture; good until the next change."""
-        return Snapshot(self._order, self.namespaces)
+        nominated = {name: tuple(pods.values()) for name, pods in self._nominated.items()}
+        return Snapshot(self._order, self.namespaces, self.storage, nominated)
+
+    def node(self, name: str) -> NodeInfo | None:
+        """Return one node."""
+        return self._nodes.get(name)
+
+    def nominate(self, pod: PodInfo, node: str) -> None:
+        """Keep room for a pod that has no node yet on `node`; "" keeps none."""
+        for name in tuple(self._nominated):
+            pods = self._nominated[name]
+            if pods.pop(pod.uid, None) is not None and not pods:
+                del self._nominated[name]
+        if node:
+            self._nominated.setdefault(node, {})[pod.uid] = pod
+
+    def nominated(self, node: str) -> tuple[PodInfo, ...]:
+        """Return the pods that `node` keeps room for."""
+        return tuple(self._nominated.get(node, {}).values())
 
     def set_node(self, node: core_v1.Node) -> None:
         """Add or update a node."""

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekube.scheduler.filters import Check, Refusal
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
-from edgekube.scheduler.plugins import Normalise, Plugins
+from edgekube.scheduler.plugins import FilterRow, Normalise, Plugins
 from edgekube.scheduler.scores import BEST, Measure
 
 ALL = 100
@@ -28,36 +29,104 @@ class Unfit:
 
     message: str
     plugins: frozenset[str]
+    candidates: tuple[NodeInfo, ...] = ()
+    """Nodes where it could run if other pods were not there."""
+    preemption: str = ""
+    """What there is to say of preemption when it does not help."""
+
+    def __str__(self) -> str:
+        return f"{self.message} preemption: {self.preemption}" if self.preemption else self.message
+
+
+Checks = Sequence[tuple[FilterRow, Check]]
 
 
 def decide(pod: PodInfo, snapshot: Snapshot, plugins: Plugins, *, start: int = 0) -> Placement | Unfit:
     """Choose a node; the search begins at number `start`, so that all get their share."""
     if not snapshot.nodes:
         return Unfit("no nodes available to schedule pods", frozenset({"NodeName"}))
-    checks = [(row, check) for row in plugins.filters if (check := row.make(pod, snapshot)) is not None]
     total = len(snapshot.nodes)
-    enough = _enough(total)
+    checks = checks_of(pod, snapshot, plugins)
+    if isinstance(checks, Unfit):
+        return checks
+    promised = _promised(pod, snapshot, checks)
+    if promised is not None:
+        return Placement(promised.name, 0)
     feasible: list[NodeInfo] = []
-    reasons: Counter[str] = Counter()
-    preemption: Counter[str] = Counter()
-    blamed: set[str] = set()
-    looked = 0
+    refused: list[tuple[NodeInfo, FilterRow, Sequence[str]]] = []
+    enough, looked = _enough(total), 0
     for number in range(total):
         node = snapshot.nodes[(start + number) % total]
         looked += 1
-        for row, check in checks:
-            if why := check(node):
-                reasons.update(why)
-                preemption[FINAL if row.final else HOPELESS] += 1
-                blamed.add(row.name)
-                break
-        else:
-            feasible.append(node)
-            if len(feasible) >= enough:
-                break
+        against = refusal(pod, node, checks, snapshot)
+        if against is not None:
+            refused.append((node, *against))
+            continue
+        feasible.append(node)
+        if len(feasible) >= enough:
+            break
     if not feasible:
-        return Unfit(_message(pod, total, reasons, preemption), frozenset(blamed))
+        return _unfit(pod, total, refused)
     return Placement(_best(pod, snapshot, feasible, plugins).name, looked)
+
+
+def checks_of(pod: PodInfo, snapshot: Snapshot, plugins: Plugins) -> Checks | Unfit:
+    """Return what to ask of each node, or that it is no use to ask."""
+    checks: list[tuple[FilterRow, Check]] = []
+    for row in plugins.filters:
+        made = row.make(pod, snapshot)
+        if isinstance(made, Refusal):
+            head = f"0/{len(snapshot.nodes)} nodes are available"
+            final = f"{head}: {len(snapshot.nodes)} {FINAL}."
+            return Unfit(f"{head}: {made.reason}.", frozenset({row.name}), preemption=final)
+        if made is not None:
+            checks.append((row, made))
+    return checks
+
+
+def refusal(
+    pod: PodInfo, node: NodeInfo, checks: Checks, snapshot: Snapshot
+) -> tuple[FilterRow, Sequence[str]] | None:
+    """Return the first filter that refuses the node, and why; None when it will do."""
+    if snapshot.nominated and (coming := _coming(pod, node, snapshot)):
+        # Room that was made for more important pods is theirs, though they are not there yet.
+        against = _first(node.changed(more=coming), checks)
+        if against is not None:
+            return against
+    return _first(node, checks)
+
+
+def _first(node: NodeInfo, checks: Checks) -> tuple[FilterRow, Sequence[str]] | None:
+    for row, check in checks:
+        if why := check(node):
+            return row, why
+    return None
+
+
+def _coming(pod: PodInfo, node: NodeInfo, snapshot: Snapshot) -> list[PodInfo]:
+    coming = snapshot.nominated.get(node.name, ())
+    return [other for other in coming if other.uid != pod.uid and other.priority >= pod.priority]
+
+
+def _promised(pod: PodInfo, snapshot: Snapshot, checks: Checks) -> NodeInfo | None:
+    """Return the node that was nominated for the pod, if it will do now."""
+    name = pod.pod.status.nominated_node_name
+    if not name:
+        return None
+    node = next((node for node in snapshot.nodes if node.name == name), None)
+    return node if node is not None and refusal(pod, node, checks, snapshot) is None else None
+
+
+def _unfit(pod: PodInfo, total: int, refused: Sequence[tuple[NodeInfo, FilterRow, Sequence[str]]]) -> Unfit:
+    head = f"0/{total} nodes are available"
+    reasons = Counter(reason for _, _, why in refused for reason in why)
+    text = f"{head}: {_listed(reasons)}."
+    blamed = frozenset(row.name for _, row, _ in refused)
+    if pod.pod.spec.preemption_policy == "Never":
+        return Unfit(text, blamed, preemption="not eligible due to preemptionPolicy=Never.")
+    preemption = Counter(FINAL if row.final else HOPELESS for _, row, _ in refused)
+    candidates = tuple(node for node, row, _ in refused if not row.final)
+    return Unfit(text, blamed, candidates, f"{head}: {_listed(preemption)}.")
 
 
 def _best(pod: PodInfo, snapshot: Snapshot, nodes: Sequence[NodeInfo], plugins: Plugins) -> NodeInfo:
@@ -91,14 +160,6 @@ def _enough(total: int) -> int:
     if total <= ALL:
         return total
     return max(ALL, total * max(50 - total // 125, 5) // 100)
-
-
-def _message(pod: PodInfo, total: int, reasons: Counter[str], preemption: Counter[str]) -> str:
-    head = f"0/{total} nodes are available"
-    text = f"{head}: {_listed(reasons)}."
-    if pod.pod.spec.preemption_policy == "Never":
-        return f"{text} preemption: not eligible due to preemptionPolicy=Never."
-    return f"{text} preemption: {head}: {_listed(preemption)}."
 
 
 def _listed(reasons: Counter[str]) -> str:

@@ -3,10 +3,11 @@ Filters: which nodes may run this pod.
 
 A filter is a function of pod and snapshot that returns a check to be asked for every node, or
 None when it has nothing to say about this pod. A check returns the reasons against the node, in
-kube-scheduler's words.
+kube-scheduler's words. A filter that refuses all nodes at once returns a Refusal.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edgekube.api.types import core_v1
 from edgekube.control.nodeaffinity import chosen, picks_nodes
@@ -14,7 +15,16 @@ from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, UNSCHEDULABLE, tole
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
 
 Check = Callable[[NodeInfo], Sequence[str]]
-Filter = Callable[[PodInfo, Snapshot], Check | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No node at all will do, whatever is taken away (a PreFilter that refuses)."""
+
+    reason: str
+
+
+Filter = Callable[[PodInfo, Snapshot], Check | Refusal | None]
 GOOD: Sequence[str] = ()
 
 

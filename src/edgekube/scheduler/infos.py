@@ -6,11 +6,12 @@ Amounts are whole numbers: thousandths of a CPU for `cpu`, units (bytes) for eve
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from edgekube.api.quantity import milli, value
 from edgekube.api.resource import Key, key_of
-from edgekube.api.types import core_v1
+from edgekube.api.types import core_v1, storage_v1
 
 Amounts = Mapping[str, int]
 Port = tuple[str, str, int]
@@ -40,6 +41,11 @@ class PodInfo:
     def labels(self) -> Mapping[str, str]:
         """The pod's labels."""
         return self.pod.metadata.labels
+
+    @property
+    def priority(self) -> int:
+        """How important it is."""
+        return self.pod.spec.priority or 0
 
 
 def amounts(quantities: Mapping[str, str]) -> dict[str, int]:
@@ -158,6 +164,17 @@ class NodeInfo:
             self._count(pod, -1)
             self.exclusive.pop(uid, None)
 
+    def changed(self, *, gone: Iterable[str] = (), more: Iterable[PodInfo] = ()) -> "NodeInfo":
+        """Return a copy without some pods and with others, to see what would be."""
+        twin = copy(self)
+        for name in ("pods", "requested", "weight", "ports", "owners", "exclusive"):
+            setattr(twin, name, copy(getattr(self, name)))
+        for uid in gone:
+            twin.remove(uid)
+        for pod in more:
+            twin.add(pod)
+        return twin
+
     def _count(self, pod: PodInfo, sign: int) -> None:
         for name, amount in pod.requests.items():
             self.requested[name] = self.requested.get(name, 0) + sign * amount
@@ -183,14 +200,31 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """Claims, volumes and classes as the API has them now."""
+
+    claims: Mapping[Key, core_v1.PersistentVolumeClaim] = field(default_factory=dict)
+    volumes: Mapping[str, core_v1.PersistentVolume] = field(default_factory=dict)
+    classes: Mapping[str, storage_v1.StorageClass] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All nodes as they are now, assumed pods included; `namespaces` are the labels of each namespace."""
 
     nodes: Sequence[NodeInfo]
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    storage: Storage = field(default_factory=Storage)
+    nominated: Mapping[str, Sequence[PodInfo]] = field(default_factory=dict)
+    """By node: pods for which others were told to go there."""
 
     def exclusive(self) -> Iterable[tuple[NodeInfo, PodInfo]]:
         """Yield pods with required anti-affinity and where they are."""
         for node in self.nodes:
             for pod in node.exclusive.values():
                 yield node, pod
+
+    def instead(self, node: NodeInfo) -> "Snapshot":
+        """Return the snapshot with another form of one node."""
+        nodes = tuple(node if known.name == node.name else known for known in self.nodes)
+        return Snapshot(nodes, self.namespaces, self.storage, self.nominated)

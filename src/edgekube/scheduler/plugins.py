@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import entry_points
 
-from edgekube.scheduler import filters, interpod, scores, spread
+from edgekube.scheduler import filters, interpod, scores, spread, volumes
 from edgekube.scheduler.filters import Filter
 from edgekube.scheduler.scores import Score
 
@@ -27,16 +27,23 @@ class Change(Enum):
     NODE_RESOURCES = "node resources changed"
     NODE_LABELS = "node labels changed"
     NODE_TAINTS = "node taints changed"
+    STORAGE = "a claim, volume or storage class changed"
 
 
 @dataclass(frozen=True, slots=True)
 class FilterRow:
-    """`final`: taking pods away (preemption) would not help. `wakes`: what may change the answer."""
+    """
+    One filter.
+
+    `wakes`: what may change its answer. `final`: taking pods away (preemption) would not help.
+    `crowd`: what it makes depends on the pods of all nodes, so it is made anew for a different crowd.
+    """
 
     name: str
     make: Filter
     wakes: frozenset[Change]
     final: bool = field(default=True, kw_only=True)
+    crowd: bool = field(default=False, kw_only=True)
 
 
 class Normalise(Enum):
@@ -71,8 +78,11 @@ FILTERS: tuple[FilterRow, ...] = (
     FilterRow(
         "NodeResourcesFit", filters.resources_fit, _ADDED | {Change.POD_GONE, Change.NODE_RESOURCES}, final=False
     ),
-    FilterRow("PodTopologySpread", spread.topology_spread, _PODS | {Change.NODE_TAINTS}, final=False),
-    FilterRow("InterPodAffinity", interpod.inter_pod_affinity, _PODS, final=False),
+    FilterRow("VolumeRestrictions", volumes.restrictions, _ADDED | {Change.POD_GONE}, final=False),
+    FilterRow("VolumeBinding", volumes.binding, _ADDED | {Change.NODE_LABELS, Change.STORAGE}),
+    FilterRow("VolumeZone", volumes.zone, _ADDED | {Change.NODE_LABELS, Change.STORAGE}),
+    FilterRow("PodTopologySpread", spread.topology_spread, _PODS | {Change.NODE_TAINTS}, final=False, crowd=True),
+    FilterRow("InterPodAffinity", interpod.inter_pod_affinity, _PODS, final=False, crowd=True),
 )  # fmt: skip
 
 SCORES: tuple[ScoreRow, ...] = (

@@ -7,7 +7,7 @@ change that happens while it is being decided counts as well, or it would be mis
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgekube.api.types import core_v1
@@ -34,8 +34,10 @@ class _Entry:
 class SchedulingQueue:
     """Pods by uid. Give every pod from `get` back with `bound`, `refused` or `failed`."""
 
-    def __init__(self, plugins: Plugins) -> None:
-        self._wakes: Mapping[str, frozenset[Change]] = {row.name: row.wakes for row in plugins.filters}
+    def __init__(self, profiles: Iterable[Plugins]) -> None:
+        self._wakes: Mapping[str, frozenset[Change]] = {
+            row.name: row.wakes for plugins in profiles for row in plugins.filters
+        }
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[int, str, int, str]] = []
         self._ready: set[str] = set()
@@ -49,6 +51,9 @@ class SchedulingQueue:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._entries
 
     def set(self, pod: core_v1.Pod) -> None:
         """Add a pod that needs a node, or take its newer version."""

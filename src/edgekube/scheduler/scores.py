@@ -21,7 +21,7 @@ _SMALL, _LARGE = 23 * _MIB, 1000 * _MIB
 
 UNWELL: Mapping[str, float] = MappingProxyType({
     "UnderVoltage": 60.0, "Throttled": 40.0, "HighTemperature": 30.0, "MemoryPressure": 60.0, "DiskPressure": 60.0,
-    "PIDPressure": 60.0,
+    "PIDPressure": 60.0, "FlashWorn": 50.0,
 })  # fmt: skip
 """Node conditions and what each takes off a board's health."""
 
