@@ -31,6 +31,10 @@ class ServerOptions:
     broker_port: int = BROKER_PORT
     store: str = ""
     """The store's URL; "" is the embedded one below `data_dir`."""
+    scheduler_config: Path | None = None
+    """A KubeSchedulerConfiguration with the scheduler's profiles."""
+    leader_elect: bool = False
+    """Whether other servers share the store, so that only the elected one runs controllers and scheduler."""
     cluster_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/16"
     cluster_domain: str = "cluster.local"

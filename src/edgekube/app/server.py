@@ -7,13 +7,15 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import uvloop
 
 from edgekube.api.errors import AlreadyExists, StatusError
 from edgekube.api.kinds.core_v1 import SECRETS
+from edgekube.api.resource import Key
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
 from edgekube.apiserver.authn.accounts import TokenConfig
@@ -31,9 +33,13 @@ from edgekube.app.snapshots import SNAPSHOT_PATH, Snapshots
 from edgekube.app.tokens import JoinToken, secret_of
 from edgekube.client.typed import Client
 from edgekube.control.informer import Informers
+from edgekube.control.leader import Elector
 from edgekube.controllers.context import Options as ControllerOptions
+from edgekube.controllers.context import Part
 from edgekube.controllers.table import build as build_controllers
 from edgekube.hub.hub import Hub
+from edgekube.scheduler.plugins import Plugins, installed
+from edgekube.scheduler.profiles import profiles
 from edgekube.scheduler.scheduler import Scheduler
 from edgekube.store.base import Store
 from edgekube.store.open import open_store
@@ -48,6 +54,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 512
 FREEBIND = 15
 """IP_FREEBIND (ip(7)): an address that comes later, e.g. by DHCP, may be bound now."""
+LEADER = Key("kube-system", "edgekube-controller-manager")
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 Extra = Callable[[bytes, Mapping[str, str], User | None], Awaitable[tuple[int, str, bytes]]]
@@ -98,7 +105,7 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
     manager = _client(api, "system:kube-controller-manager")
     informers = Informers(manager)
     hub = Hub(transport, _client(api, "system:edgekube-hub"), informers, topics, epoch=secrets.token_hex(6))
-    scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers)
+    scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers, profiles=_profiles(options))
     controllers = build_controllers(manager, informers, _controllers(options, secret, scheme))
     async with asyncio.TaskGroup() as group:
         group.create_task(api.run(), name="api")
@@ -109,10 +116,31 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
             group.create_task(Broker(_broker(options, paths)).run(), name="broker")
         group.create_task(transport.run(), name="transport")
         group.create_task(gateway.run(), name="streams")
-        for part in (*controllers, scheduler, hub):
-            group.create_task(part.run(), name=part.name)
-        group.create_task(informers.run(), name="informers")
+        group.create_task(_lead(options, manager, (*controllers, scheduler, hub, informers)), name="lead")
         log.info("serving %s:%d", options.advertise, options.port)
+
+
+async def _lead(options: ServerOptions, client: Client, parts: Sequence[Part]) -> None:
+    """Run what only one server of a cluster may run: at once, or when this one is elected."""
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part.run(), name=part.name)
+
+    if not options.leader_elect:
+        await run()
+        return
+    identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    await Elector(client, LEADER, identity).run(run)
+
+
+def _profiles(options: ServerOptions) -> Mapping[str, Plugins] | None:
+    if options.scheduler_config is None:
+        return None
+    import yaml  # noqa: PLC0415 - seldom asked for
+
+    return profiles(yaml.safe_load(options.scheduler_config.read_text()) or {}, installed())
 
 
 async def _furnish(client: Client, options: ServerOptions, secret: Credentials) -> None:

@@ -96,6 +96,14 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", default="", metavar="URL", help="default: an embedded store below --data-dir"
     )
+    parser.add_argument(
+        "--scheduler-config", type=Path, metavar="FILE", help="a KubeSchedulerConfiguration with profiles"
+    )
+    parser.add_argument(
+        "--leader-elect",
+        action="store_true",
+        help="other servers share the store: only the elected one controls",
+    )
     parser.add_argument("--cluster-cidr", default=default.cluster_cidr, help="pods' addresses")
     parser.add_argument("--service-cidr", default=default.service_cidr, help="Services' addresses")
     parser.add_argument("--cluster-domain", default=default.cluster_domain)

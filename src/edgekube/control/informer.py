@@ -136,6 +136,8 @@ def _number(version: str) -> int:
 class Informers:
     """One shared informer a resource; `run` follows them all, those asked for later included."""
 
+    name = "informers"
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._informers: dict[tuple[str, ...], Informer[Any]] = {}
