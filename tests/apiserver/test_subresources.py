@@ -48,7 +48,8 @@ async def test_eviction_deletes(api, pod, account):
     eviction = {"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 7}}
     await api.post(f"{NS}/pods/p/eviction", eviction)
     assert (await api.get(f"{NS}/pods/p"))["metadata"]["deletionGracePeriodSeconds"] == 7
-    await api.post(f"{NS}/pods/q/eviction", eviction, code=404)
+    await api.post(f"{NS}/pods/q/eviction", eviction, code=400)
+    await api.post(f"{NS}/pods/q/eviction", {"metadata": {"name": "q"}}, code=404)
 
 
 async def test_ephemeral_containers_and_nothing_else(api, pod, account):

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from edgekube.api.types import meta_v1
+
+if TYPE_CHECKING:
+    from edgekube.api.custom import CustomKind
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -72,6 +75,8 @@ class Resource(Generic[T]):
     verbs: tuple[str, ...] = field(default=ALL_VERBS, kw_only=True)
     subresources: tuple[str, ...] = field(default=(), kw_only=True)
     durability: Durability = field(default=Durability.DURABLE, kw_only=True)
+    custom: "CustomKind | None" = field(default=None, kw_only=True, compare=False, repr=False)
+    """What a custom resource is normalised, defaulted, checked and shown by."""
 
     @property
     def api_version(self) -> str:

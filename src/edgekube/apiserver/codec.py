@@ -7,18 +7,20 @@ decoding (it is known only after the write).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 
+from edgekube.api.custom import CustomKind
 from edgekube.api.errors import BadRequest, UnsupportedMediaType
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Normalised, Schemas
 from edgekube.apiserver.request import Tree
 
 VALIDATIONS = ("", "Ignore", "Warn", "Strict")
+OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
@@ -131,25 +133,43 @@ class Codec:
         `validation` is the request's fieldValidation. Raises BadRequest.
         """
         check_kind(tree, row.api_version, row.kind)
+        if row.custom is not None:
+            return self._custom(tree, row.custom, validation, warnings)
         return self.check(tree, row.api_version, row.kind, validation, warnings)
+
+    def _custom(self, tree: Tree, kind: CustomKind, validation: str, warnings: list[str]) -> Normalised:
+        """Clean a custom resource: its metadata as everybody's, the rest by its own schema."""
+        found = self.schemas.normalise(OBJECT_META, tree.get("metadata") or {})
+        tree = {**tree, "metadata": found.tree}
+        if found.malformed:
+            raise BadRequest(_cannot(tree["apiVersion"], tree["kind"], found.malformed[0].message))
+        unknown = [*(f"metadata.{path}" for path in found.unknown), *kind.prune(tree)]
+        self._report(unknown, tree["apiVersion"], tree["kind"], validation, warnings)
+        return Normalised(tree, tuple(unknown))
+
+    def _report(
+        self, paths: Iterable[str], api_version: str, kind: str, validation: str, warnings: list[str]
+    ) -> None:
+        """Refuse unknown fields, or warn of them, or say nothing, as the request wishes; raises BadRequest."""
+        if validation not in VALIDATIONS:
+            raise BadRequest(f'invalid fieldValidation "{validation}": must be one of Ignore, Warn, Strict')
+        unknown = [f'unknown field "{path}"' for path in paths]
+        if unknown and validation == "Strict":
+            raise BadRequest(_cannot(api_version, kind, f"strict decoding error: {', '.join(unknown)}"))
+        if validation != "Ignore":
+            warnings.extend(unknown)
 
     def check(
         self, tree: Tree, api_version: str, kind: str, validation: str, warnings: list[str]
     ) -> Normalised:
         """Do the same for any kind of the schemas, e.g. that of a subresource."""
-        if validation not in VALIDATIONS:
-            raise BadRequest(f'invalid fieldValidation "{validation}": must be one of Ignore, Warn, Strict')
         name = self.definition(api_version, kind)
         if name is None:
             return Normalised(tree)
         found = self.schemas.normalise(name, tree)
         if found.malformed:
             raise BadRequest(_cannot(api_version, kind, found.malformed[0].message))
-        unknown = [f'unknown field "{path}"' for path in found.unknown]
-        if unknown and validation == "Strict":
-            raise BadRequest(_cannot(api_version, kind, f"strict decoding error: {', '.join(unknown)}"))
-        if validation != "Ignore":
-            warnings.extend(unknown)
+        self._report(found.unknown, api_version, kind, validation, warnings)
         return found
 
 

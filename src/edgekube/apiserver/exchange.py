@@ -10,10 +10,11 @@ from edgekube.api.scheme import Scheme
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens
 from edgekube.apiserver.authn.base import Authentication
 from edgekube.apiserver.authz import Authorization
-from edgekube.apiserver.codec import Codec, decode
+from edgekube.apiserver.codec import Codec, check_kind, decode
 from edgekube.apiserver.negotiate import Media
 from edgekube.apiserver.rbac.authorizer import Rbac
 from edgekube.apiserver.reading import Reading
+from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.registry import Action, Outcome, Registry
 from edgekube.apiserver.request import Request, Response, Tree
 from edgekube.apiserver.route import Target
@@ -67,6 +68,17 @@ class Exchange:
             validation=self.query.get("fieldValidation", ""),
             warnings=self.warnings,
         )
+
+
+def checked(exchange: Exchange, tree: Tree, api_version: str, kind: str) -> Tree:
+    """Return a body that must be of `kind`, cleaned; raises BadRequest or Invalid."""
+    check_kind(tree, api_version, kind)
+    validation = exchange.query.get("fieldValidation", "")
+    found = exchange.parts.codec.check(tree, api_version, kind, validation, exchange.warnings)
+    if found.missing:
+        group = api_version.rpartition("/")[0]
+        raise problems.invalid(kind, group, exchange.target.name, found.missing)
+    return found.tree
 
 
 Serve = Callable[[Exchange], Awaitable[Response]]

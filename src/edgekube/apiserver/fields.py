@@ -36,6 +36,8 @@ FIELDS: Mapping[str, Paths] = {
         "source": ("source", "component"),
     },
     "replicasets.apps": _paths("status.replicas"),
+    "replicationcontrollers": _paths("status.replicas"),
+    "jobs.batch": _paths("status.successful"),
     "certificatesigningrequests.certificates.k8s.io": _paths("spec.signerName"),
 }  # fmt: skip
 BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
@@ -44,6 +46,8 @@ BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 def paths_of(row: AnyResource) -> Paths:
     """Return the fields a resource may be selected by."""
     common = {**EVERY, **NAMESPACED} if row.namespaced else EVERY
+    if row.custom is not None:
+        return {**common, **row.custom.fields}
     return {**common, **FIELDS.get(row.group_resource, {})}
 
 

@@ -13,7 +13,9 @@ from edgekube.api.scheme import Scheme
 from edgekube.apiserver import pages, virtual
 from edgekube.apiserver.admission.base import Chain
 from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
+from edgekube.apiserver.admission.limits import LimitRanger
 from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, Priority, ServiceAccount
+from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
 from edgekube.apiserver.authn.base import Authentication
@@ -152,7 +154,10 @@ class ApiServer:
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
             Priority(),
+            LimitRanger(self._storage),
             self._addresses,
+            # Last: it charges what the others made of the object.
+            ResourceQuota(self._storage),
         ))  # fmt: skip
 
     def _pages(self) -> Pages:

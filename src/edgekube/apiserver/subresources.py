@@ -1,15 +1,13 @@
 """The subresources, as a table: (group resource, subresource) → verb → function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
-from edgekube.apiserver import verbs
-from edgekube.apiserver.codec import check_kind
-from edgekube.apiserver.exchange import Exchange, Serve, success
+from edgekube.apiserver import eviction, scale, verbs
+from edgekube.apiserver.exchange import Exchange, Serve, checked, success
 from edgekube.apiserver.registry import problems
-from edgekube.apiserver.registry.deletion import options_from
 from edgekube.apiserver.registry.meta import timestamp, utcnow
 from edgekube.apiserver.registry.parts import (
     APPROVAL,
@@ -21,70 +19,8 @@ from edgekube.apiserver.registry.parts import (
 )
 from edgekube.apiserver.request import Response, Tree
 from edgekube.apiserver.route import Target
-from edgekube.apiserver.selectortext import selector_text
 
 MIN_TOKEN_SECONDS, DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 3600, 1 << 32
-SCALE = ("autoscaling/v1", "Scale")
-
-
-def checked(exchange: Exchange, tree: Tree, api_version: str, kind: str) -> Tree:
-    """Return a body that must be of `kind`, cleaned; raises BadRequest or Invalid."""
-    check_kind(tree, api_version, kind)
-    validation = exchange.query.get("fieldValidation", "")
-    found = exchange.parts.codec.check(tree, api_version, kind, validation, exchange.warnings)
-    if found.missing:
-        group = api_version.rpartition("/")[0]
-        raise problems.invalid(kind, group, exchange.target.name, found.missing)
-    return found.tree
-
-
-# --- scale
-
-
-def scale_of(obj: Tree, version: str) -> Tree:
-    """Return the `autoscaling/v1 Scale` of a workload."""
-    fields = obj["metadata"]
-    names = ("name", "namespace", "uid", "creationTimestamp")
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    selector = selector_text(spec.get("selector") or {})
-    return {
-        "kind": SCALE[1],
-        "apiVersion": SCALE[0],
-        "metadata": {**{name: fields[name] for name in names if name in fields}, "resourceVersion": version},
-        "spec": {"replicas": spec.get("replicas", 0)} if spec.get("replicas") else {},
-        "status": {"replicas": status.get("replicas", 0), **({"selector": selector} if selector else {})},
-    }
-
-
-async def get_scale(exchange: Exchange) -> Response:
-    """Read the scale."""
-    stored = await exchange.parts.registry.stored(exchange.target)
-    return Response(body=msgspec.json.encode(scale_of(stored.tree(), str(stored.revision))))
-
-
-async def _set_scale(exchange: Exchange, wish: Callable[[Tree], Tree]) -> Response:
-    def scaled(tree: Tree) -> Tree:
-        version = tree["metadata"]["resourceVersion"]
-        scale = checked(exchange, wish(scale_of(tree, version)), *SCALE)
-        tree["metadata"]["resourceVersion"] = (scale.get("metadata") or {}).get("resourceVersion", version)
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        tree["spec"]["replicas"] = replicas
-        return tree
-
-    outcome = await exchange.parts.registry.change(exchange.action(), scaled)
-    obj = msgspec.json.decode(outcome.body)
-    return Response(body=msgspec.json.encode(scale_of(obj, obj["metadata"]["resourceVersion"])))
-
-
-async def update_scale(exchange: Exchange) -> Response:
-    """Replace the scale."""
-    sent = exchange.tree()
-    return await _set_scale(exchange, lambda _scale: sent)
-
-
-async def patch_scale(exchange: Exchange) -> Response:
-    """Patch the scale."""
-    return await _set_scale(exchange, lambda scale: verbs.patched(exchange, scale, *SCALE))
 
 
 # --- pods
@@ -134,14 +70,6 @@ def _unbindable(target: Target, why: str) -> Conflict:
         f'Operation cannot be fulfilled on pods/binding "{target.name}": {why}',
         kind="pods/binding", name=target.name,
     )  # fmt: skip
-
-
-async def evict(exchange: Exchange) -> Response:
-    """Delete a pod on behalf of a drain (policy/v1 Eviction)."""
-    eviction = checked(exchange, exchange.tree(), "policy/v1", "Eviction")
-    options = options_from(eviction.get("deleteOptions") or {}, exchange.query)
-    await exchange.parts.registry.delete(exchange.action(), options)
-    return success(exchange, code=201)
 
 
 # --- service accounts
@@ -214,15 +142,14 @@ async def _bound(exchange: Exchange, reference: Mapping[str, str]) -> dict[str, 
 
 
 STATUS_VERBS = verbs.of_part(STATUS)
-SCALE_VERBS: Mapping[str, Serve] = {"get": get_scale, "update": update_scale, "patch": patch_scale}
 
 SUBRESOURCES: Mapping[tuple[str, str], Mapping[str, Serve]] = {
     ("*", "status"): STATUS_VERBS,
-    ("*", "scale"): SCALE_VERBS,
+    ("*", "scale"): scale.VERBS,
     ("certificatesigningrequests.certificates.k8s.io", "status"): verbs.of_part(CSR_STATUS),
     ("certificatesigningrequests.certificates.k8s.io", "approval"): verbs.of_part(APPROVAL),
     ("pods", "binding"): {"create": bind},
-    ("pods", "eviction"): {"create": evict},
+    ("pods", "eviction"): {"create": eviction.evict},
     ("pods", "ephemeralcontainers"): verbs.of_part(EPHEMERAL_CONTAINERS),
     ("namespaces", "finalize"): {"update": verbs.of_part(FINALIZE)["update"]},
     ("serviceaccounts", "token"): {"create": request_token},

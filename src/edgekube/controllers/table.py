@@ -11,10 +11,12 @@ from edgekube.controllers.context import Context, Options, Part
 from edgekube.controllers.cronjob import controller as cronjob
 from edgekube.controllers.daemonset import controller as daemonset
 from edgekube.controllers.deployment import controller as deployment
+from edgekube.controllers.disruption import controller as disruption
 from edgekube.controllers.endpoints import controller as endpoints
 from edgekube.controllers.garbage import controller as garbage
 from edgekube.controllers.job import controller as job
 from edgekube.controllers.nodes import eviction, ipam, lifecycle
+from edgekube.controllers.quota import controller as quota
 from edgekube.controllers.replicaset import controller as replicaset
 from edgekube.controllers.statefulset import controller as statefulset
 
@@ -36,6 +38,8 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     eviction.build,
     ipam.build,
     podgc.build,
+    disruption.build,
+    quota.build,
     # Last: it reads the caches that the others made.
     garbage.build,
 )

@@ -10,7 +10,10 @@ from typing import Any
 from edgekube.api.defaults import (
     admission,
     apiservice,
+    autoscaling,
+    batch,
     config,
+    custom_definition,
     deployment,
     endpoints,
     flowcontrol,
@@ -18,12 +21,14 @@ from edgekube.api.defaults import (
     networking,
     node,
     pod,
+    quota,
     rbac,
     replicaset,
     scheduling,
     service,
     storage,
     volumes,
+    workloads,
 )
 from edgekube.api.resource import AnyResource
 
@@ -37,6 +42,7 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): admission.mutating_webhooks,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission.validating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission.validating_policy_binding,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_definition.custom_definition,
     ("apiregistration.k8s.io", "APIService"): apiservice.api_service,
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level,
@@ -50,6 +56,14 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("", "PersistentVolumeClaim"): volumes.persistent_volume_claim,
     ("apps", "Deployment"): deployment.deployment,
     ("apps", "ReplicaSet"): replicaset.replica_set,
+    ("apps", "StatefulSet"): workloads.stateful_set,
+    ("apps", "DaemonSet"): workloads.daemon_set,
+    ("", "ReplicationController"): workloads.replication_controller,
+    ("", "PodTemplate"): workloads.pod_template,
+    ("", "LimitRange"): quota.limit_range,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.horizontal_pod_autoscaler,
+    ("batch", "Job"): batch.job,
+    ("batch", "CronJob"): batch.cron_job,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
     ("rbac.authorization.k8s.io", "RoleBinding"): rbac.binding,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.binding,
@@ -58,6 +72,9 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
 
 def apply(resource: AnyResource, tree: dict[str, Any]) -> None:
     """Fill the defaults of a normalised object, in place; kinds without defaults stay as they are."""
+    if resource.custom is not None:
+        resource.custom.fill(tree)
+        return
     default = _BY_KIND.get((resource.group, resource.kind))
     if default:
         default(tree)

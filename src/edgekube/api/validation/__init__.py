@@ -12,14 +12,19 @@ from edgekube.api.resource import AnyResource
 from edgekube.api.validation import (
     admission_policy,
     api_service,
+    autoscaler,
     certificate_request,
     config,
     csi,
+    custom_definition,
+    daemon_set,
     deployment,
+    disruption_budget,
     endpoints,
     events,
     flowcontrol,
     ingress,
+    job,
     lease,
     metadata,
     namespace,
@@ -29,11 +34,14 @@ from edgekube.api.validation import (
     pod,
     pod_update,
     priority_class,
+    quota,
     rbac,
     replicaset,
+    replication_controller,
     runtime_class,
     service,
     service_ranges,
+    stateful_set,
     storage,
     webhooks,
 )
@@ -62,6 +70,7 @@ _CREATE: dict[tuple[str, str], _Create] = {
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhooks.mutating,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission_policy.policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission_policy.binding,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_definition.custom_definition,
     ("apiregistration.k8s.io", "APIService"): api_service.api_service,
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level,
@@ -77,6 +86,16 @@ _CREATE: dict[tuple[str, str], _Create] = {
     ("", "PersistentVolumeClaim"): persistent_volumes.claim,
     ("apps", "Deployment"): deployment.deployment,
     ("apps", "ReplicaSet"): replicaset.replica_set,
+    ("apps", "StatefulSet"): stateful_set.stateful_set,
+    ("apps", "DaemonSet"): daemon_set.daemon_set,
+    ("batch", "Job"): job.job,
+    ("batch", "CronJob"): job.cron_job,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaler.autoscaler,
+    ("policy", "PodDisruptionBudget"): disruption_budget.disruption_budget,
+    ("", "ReplicationController"): replication_controller.replication_controller,
+    ("", "PodTemplate"): replication_controller.pod_template,
+    ("", "ResourceQuota"): quota.resource_quota,
+    ("", "LimitRange"): quota.limit_range,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
     ("coordination.k8s.io", "Lease"): lease.lease,
     ("rbac.authorization.k8s.io", "Role"): rbac.role,
@@ -94,6 +113,7 @@ _UPDATE: dict[tuple[str, str], _Update] = {
     ("storage.k8s.io", "CSIDriver"): csi.csi_driver_update,
     ("storage.k8s.io", "CSINode"): csi.csi_node_update,
     ("storage.k8s.io", "CSIStorageCapacity"): csi.csi_storage_capacity_update,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_definition.update,
     ("scheduling.k8s.io", "PriorityClass"): priority_class.update,
     ("node.k8s.io", "RuntimeClass"): runtime_class.update,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificate_request.update,
@@ -106,6 +126,10 @@ _UPDATE: dict[tuple[str, str], _Update] = {
     ("", "PersistentVolumeClaim"): persistent_volumes.claim_update,
     ("apps", "Deployment"): deployment.update,
     ("apps", "ReplicaSet"): replicaset.update,
+    ("apps", "StatefulSet"): stateful_set.update,
+    ("apps", "DaemonSet"): daemon_set.update,
+    ("batch", "Job"): job.update,
+    ("", "ResourceQuota"): quota.resource_quota_update,
     ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice_update,
     ("rbac.authorization.k8s.io", "RoleBinding"): rbac.binding_update,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): rbac.binding_update,
@@ -123,6 +147,8 @@ def create(resource: AnyResource, tree: Tree) -> list[Cause]:
     """Return what is wrong with a new object."""
     problems = Problems()
     metadata.create(resource, tree.get("metadata", {}), problems)
+    if resource.custom is not None:
+        return [*problems.causes, *resource.custom.check(tree)]
     rules = _CREATE.get((resource.group, resource.kind))
     if rules:
         rules(tree, problems)
@@ -131,6 +157,8 @@ def create(resource: AnyResource, tree: Tree) -> list[Cause]:
 
 def part(resource: AnyResource, tree: Tree, old: Tree, subresource: str) -> Sequence[Cause]:
     """Return what is wrong with a write to a subresource; most have no rules and cost nothing."""
+    if resource.custom is not None:
+        return resource.custom.check(tree, old)
     if (resource.group, resource.kind, subresource) not in _UPDATE_OF_SUBRESOURCE:
         return ()
     return update(resource, tree, old, subresource=subresource)
@@ -144,6 +172,8 @@ def update(resource: AnyResource, tree: Tree, old: Tree, *, subresource: str = "
     """
     problems = Problems()
     metadata.update(resource, tree.get("metadata", {}), old.get("metadata", {}), problems=problems)
+    if resource.custom is not None:
+        return [*problems.causes, *resource.custom.check(tree, old)]
     if subresource:
         rules = _UPDATE_OF_SUBRESOURCE.get((resource.group, resource.kind, subresource))
         if rules:

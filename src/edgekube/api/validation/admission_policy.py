@@ -89,9 +89,7 @@ def _param_kind(kind: Tree, path: str, problems: Problems) -> None:
     elif version.count("/") > 1:
         problems.invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}")
     else:
-        problems.each(
-            f"{path}.apiVersion", version, names.label_1035(version.rpartition("/")[2])
-        )
+        problems.each(f"{path}.apiVersion", version, names.label_1035(version.rpartition("/")[2]))
     if not what:
         problems.required(f"{path}.kind")
     else:

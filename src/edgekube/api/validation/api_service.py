@@ -42,7 +42,9 @@ def status(tree: Tree, _old: Tree, problems: Problems) -> None:
     for index, condition in enumerate(tree.get("status", {}).get("conditions", ())):
         if condition.get("status") not in ("True", "False", "Unknown"):
             problems.unsupported(
-                f"status.conditions[{index}].status", condition.get("status", ""), ("False", "True", "Unknown")
+                f"status.conditions[{index}].status",
+                condition.get("status", ""),
+                ("False", "True", "Unknown"),
             )
 
 

@@ -36,7 +36,9 @@ def certificate_request(tree: Tree, problems: Problems) -> None:
         problems.invalid("spec.request", request, why)
     _usages(spec.get("usages", ()), problems)
     if spec.get("signerName") == LEGACY:
-        problems.invalid("spec.signerName", LEGACY, "the legacy signerName is not allowed via this API version")
+        problems.invalid(
+            "spec.signerName", LEGACY, "the legacy signerName is not allowed via this API version"
+        )
     else:
         _signer_name(spec.get("signerName", ""), "spec.signerName", problems)
     seconds = spec.get("expirationSeconds")
@@ -148,7 +150,9 @@ def _signer_name(name: str, path: str, problems: Problems) -> None:
         return
     domain, slash, rest = name.partition("/")
     if not slash:
-        problems.invalid(path, name, 'must be a fully qualified domain and path of the form "example.com/signer-name"')
+        problems.invalid(
+            path, name, 'must be a fully qualified domain and path of the form "example.com/signer-name"'
+        )
         return
     problems.each(path, domain, names.subdomain(domain))
     if "." not in domain:

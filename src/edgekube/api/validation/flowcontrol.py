@@ -25,13 +25,13 @@ def flow_schema(tree: Tree, problems: Problems) -> None:
         )
     if precedence == 1 and tree["metadata"].get("name") != EXEMPT:
         problems.invalid(
-            "spec.matchingPrecedence", precedence, "only the schema named 'exempt' may have matchingPrecedence 1"
+            "spec.matchingPrecedence",
+            precedence,
+            "only the schema named 'exempt' may have matchingPrecedence 1",
         )
     method = spec.get("distinguisherMethod")
     if method is not None and method.get("type") not in ("ByNamespace", "ByUser"):
-        problems.unsupported(
-            "spec.distinguisherMethod", method.get("type", ""), ("ByNamespace", "ByUser")
-        )
+        problems.unsupported("spec.distinguisherMethod", method.get("type", ""), ("ByNamespace", "ByUser"))
     level = spec.get("priorityLevelConfiguration", {}).get("name", "")
     if level:
         problems.each("spec.priorityLevelConfiguration.name", level, names.subdomain(level))
@@ -56,10 +56,13 @@ def _rule(rule: Tree, path: str, problems: Problems) -> None:
         spaces = one.get("namespaces", ())
         if not spaces and not one.get("clusterScope"):
             problems.required(
-                f"{here}.namespaces", "resource rules that are not cluster scoped must supply at least one namespace"
+                f"{here}.namespaces",
+                "resource rules that are not cluster scoped must supply at least one namespace",
             )
         elif len(spaces) > 1 and "*" in spaces:
-            problems.invalid(f"{here}.namespaces", spaces, "if '*' is present, must not specify other namespaces")
+            problems.invalid(
+                f"{here}.namespaces", spaces, "if '*' is present, must not specify other namespaces"
+            )
     for index, one in enumerate(rule.get("nonResourceRules", ())):
         here = f"{path}.nonResourceRules[{index}]"
         _wildcard(one, "verbs", here, supported=VERBS, problems=problems)
@@ -81,9 +84,7 @@ def _url(url: str) -> list[str]:
     return [] if url in ("*", "/") else next(([why] for broken, why in rules if broken), [])
 
 
-def _wildcard(
-    one: Tree, field: str, path: str, *, problems: Problems, supported: Sequence[str] = ()
-) -> None:
+def _wildcard(one: Tree, field: str, path: str, *, problems: Problems, supported: Sequence[str] = ()) -> None:
     values = one.get(field, ())
     if not values:
         problems.required(f"{path}.{field}", f"{field} must contain at least one value")
@@ -111,9 +112,7 @@ def _subject(subject: Tree, path: str, problems: Problems) -> None:
     if _SUBJECTS[kind] in subject and not about.get("name"):
         problems.required(f"{path}.{_SUBJECTS[kind]}.name")
     if kind == "ServiceAccount" and "serviceAccount" in subject and not about.get("namespace"):
-        problems.required(
-            f"{path}.serviceAccount.namespace", "must specify namespace for service account"
-        )
+        problems.required(f"{path}.serviceAccount.namespace", "must specify namespace for service account")
 
 
 def priority_level(tree: Tree, problems: Problems) -> None:
@@ -121,9 +120,7 @@ def priority_level(tree: Tree, problems: Problems) -> None:
     spec, name = tree.get("spec", {}), tree["metadata"].get("name", "")
     kind = spec.get("type", "")
     if (name == EXEMPT) != (kind == "Exempt") and kind in ("Exempt", "Limited"):
-        problems.invalid(
-            "spec.type", kind, "type must be 'Exempt' if and only if name is 'exempt'"
-        )
+        problems.invalid("spec.type", kind, "type must be 'Exempt' if and only if name is 'exempt'")
     if kind == "Exempt":
         if "limited" in spec:
             problems.forbidden("spec.limited", "must be nil if the type is not Limited")

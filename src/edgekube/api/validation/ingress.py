@@ -87,7 +87,9 @@ def _path(entry: Tree, path: str, problems: Problems) -> None:
     problems.each(
         f"{path}.path", text, [f"must not contain '{bad}'" for bad in _SEQUENCES if text and bad in text]
     )
-    problems.each(f"{path}.path", text, [f"cannot end with '{bad}'" for bad in _SUFFIXES if text.endswith(bad)])
+    problems.each(
+        f"{path}.path", text, [f"cannot end with '{bad}'" for bad in _SUFFIXES if text.endswith(bad)]
+    )
 
 
 def _backend(backend: Tree, path: str, problems: Problems) -> None:

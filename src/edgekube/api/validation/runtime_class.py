@@ -60,5 +60,7 @@ def _toleration(one: Tree, path: str, problems: Problems) -> None:
         problems.unsupported(f"{path}.effect", one["effect"], _EFFECTS)
     if one.get("tolerationSeconds") is not None and one.get("effect") != "NoExecute":
         problems.invalid(
-            f"{path}.effect", one.get("effect", ""), "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            f"{path}.effect",
+            one.get("effect", ""),
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
         )

@@ -96,9 +96,7 @@ def rule(one: Tree, path: str, problems: Problems) -> None:
         if not values:
             problems.required(f"{path}.{field}")
         if len(values) > 1 and "*" in values:
-            problems.invalid(
-                f"{path}.{field}", values, f"if '*' is present, must not specify other {what}"
-            )
+            problems.invalid(f"{path}.{field}", values, f"if '*' is present, must not specify other {what}")
     for index, version in enumerate(one.get("apiVersions", ())):
         if not version:
             problems.required(f"{path}.apiVersions[{index}]")

@@ -48,6 +48,10 @@ class Objects(Protocol):
         """Return an object's current form."""
         ...
 
+    async def within(self, row: AnyResource, namespace: str) -> Sequence[Tree]:
+        """Return a namespace's objects of one resource; next to free when there are none."""
+        ...
+
 
 class Plugin(Protocol):
     """One admission plug-in."""

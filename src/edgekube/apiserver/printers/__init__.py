@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 from edgekube.api.resource import AnyResource
 from edgekube.apiserver.printers import (
+    batch,
     cluster,
     config,
+    custom,
     events,
+    limits,
     networking,
     nodes,
     pods,
@@ -35,9 +38,13 @@ PRINTERS: Mapping[str, Printer] = {
     **storage.PRINTERS,
     **cluster.PRINTERS,
     **workloads.PRINTERS,
+    **batch.PRINTERS,
+    **limits.PRINTERS,
 }
 
 
 def printer_of(row: AnyResource) -> Printer:
     """Return the printer of a resource."""
+    if row.custom is not None:
+        return custom.printer(row.custom)
     return PRINTERS.get(row.group_resource, DEFAULT)

@@ -20,7 +20,6 @@ from edgekube.apiserver.printers.base import (
 from edgekube.apiserver.request import Tree
 
 
-
 def priority_cells(kind: Tree, now: datetime) -> list[Any]:
     """Return a PriorityClass' cells."""
     return [

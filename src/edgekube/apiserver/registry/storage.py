@@ -1,6 +1,6 @@
 """Objects by resource and key: read from the cache, written to the store."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -44,6 +44,17 @@ class Storage:
         """Return the object as it is now, decoded, without resourceVersion."""
         stored = await self.read(row, key)
         return None if stored is None else stored.tree()
+
+    async def within(self, row: AnyResource, namespace: str) -> Sequence[Tree]:
+        """Return a namespace's objects, decoded, without resourceVersion."""
+        return [stored.tree() for stored in await self.stored_within(row, namespace)]
+
+    async def stored_within(self, row: AnyResource, namespace: str) -> Sequence[Stored]:
+        """Return a namespace's objects as they are now."""
+        cache = await self._caches.fresh(row)
+        if not len(cache):
+            return ()
+        return [Stored(entry.raw, entry.revision) for entry in cache.page(namespace).entries]
 
     async def write(
         self, row: AnyResource, key: Key, value: bytes, *, expected: int, durability: Durability

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgekube.api.resource import AnyResource, Durability
+from edgekube.apiserver.registry import workloads
 from edgekube.apiserver.request import Tree
 
 OnCreate = Callable[[Tree], None]
@@ -24,6 +25,8 @@ class Strategy:
     """Called with the new and the old form."""
     generation_of: tuple[str, ...] = ("spec",)
     """Top-level fields whose change counts as a new generation; () for kinds without generation."""
+    generation_of_rest: bool = False
+    """Whether every field but metadata, and but a status with a subresource of its own, counts (custom resources)."""
     keeps_status: bool = False
     """Whether status may be sent with a create."""
     create_on_update: bool = False
@@ -154,6 +157,8 @@ def local_is_available(service: Tree) -> None:
 
 DEFAULT = Strategy()
 PLAIN = Strategy(generation_of=())
+CUSTOM = Strategy(generation_of_rest=True)
+CUSTOM_WITHOUT_STATUS = Strategy(generation_of_rest=True, keeps_status=True)
 DEPLOYMENT = Strategy(generation_of=("spec", "annotations"))
 
 EMPTY_STATUS = Strategy(on_create=(no_status,))
@@ -189,6 +194,23 @@ CONFIGURATION: Mapping[str, Strategy] = {
     "flowschemas.flowcontrol.apiserver.k8s.io": EMPTY_STATUS,
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": EMPTY_STATUS,
 }
+WORKLOADS: Mapping[str, Strategy] = {
+    "deployments.apps": DEPLOYMENT,
+    "replicasets.apps": EMPTY_STATUS,
+    "statefulsets.apps": Strategy(on_create=(workloads.no_stateful_replicas,)),
+    "daemonsets.apps": Strategy(on_create=(workloads.no_daemons,)),
+    "controllerrevisions.apps": PLAIN,
+    "replicationcontrollers": Strategy(on_create=(workloads.no_replicas,)),
+    "podtemplates": Strategy(generation_of=("template",), returns_deleted=True),
+    "jobs.batch": Strategy(on_create=(workloads.generate_selector,)),
+    "cronjobs.batch": EMPTY_STATUS,
+    "horizontalpodautoscalers.autoscaling": Strategy(on_create=(workloads.never_scaled,), generation_of=()),
+    "poddisruptionbudgets.policy": Strategy(
+        on_create=(workloads.no_disruptions,), status_durability=Durability.DURABLE
+    ),
+    "resourcequotas": Strategy(on_create=(no_status,), generation_of=(), returns_deleted=True),
+    "limitranges": PLAIN,
+}
 
 STRATEGIES: Mapping[str, Strategy] = {
     "pods": Strategy(on_create=(pending_pod,), on_update=(keep_qos,), returns_deleted=True),
@@ -212,7 +234,7 @@ STRATEGIES: Mapping[str, Strategy] = {
                                   status_durability=Durability.DURABLE),
     "persistentvolumeclaims": Strategy(on_create=(pending_volume,), generation_of=(), returns_deleted=True,
                                        status_durability=Durability.DURABLE),
-    "deployments.apps": DEPLOYMENT,
+    **WORKLOADS,
     **NETWORKING,
     **STORAGE,
     **CONFIGURATION,
@@ -221,6 +243,8 @@ STRATEGIES: Mapping[str, Strategy] = {
 
 def strategy_of(row: AnyResource) -> Strategy:
     """Return the row's strategy."""
+    if row.custom is not None:
+        return CUSTOM if "status" in row.subresources else CUSTOM_WITHOUT_STATUS
     return STRATEGIES.get(row.group_resource, DEFAULT)
 
 
@@ -242,7 +266,10 @@ def prepare_update(row: AnyResource, new: Tree, old: Tree) -> None:
         _carry(new, old, "status")
     for hook in strategy.on_update:
         hook(new, old)
-    if strategy.generation_of and any(_part(new, f) != _part(old, f) for f in strategy.generation_of):
+    counts = strategy.generation_of
+    if strategy.generation_of_rest:
+        counts = tuple((new.keys() | old.keys()) - {"metadata", "kind", "apiVersion"})
+    if counts and any(_part(new, f) != _part(old, f) for f in counts):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
