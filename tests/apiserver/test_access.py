@@ -7,8 +7,9 @@ import pytest
 
 from edgekube.api.errors import Forbidden, Unauthorized
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
-from edgekube.apiserver.authn.base import Authentication, Credentials, credentials_of, impersonated
+from edgekube.apiserver.authn.base import Authentication, Credentials, credentials_of
 from edgekube.apiserver.authn.certificates import Certificates
+from edgekube.apiserver.authn.impersonation import impersonated
 from edgekube.apiserver.authn.jwt import BadToken, Signer
 from edgekube.apiserver.authn.tokens import BootstrapTokens, StaticTokens
 from edgekube.apiserver.authz import Access, Authorization, BuiltIn
@@ -113,12 +114,13 @@ async def test_account_tokens(signing_key, later, uid, audiences, known):
 
 def test_impersonation_is_for_masters():
     headers = {"impersonate-user": "joe", "impersonate-group": "a\nb", "impersonate-extra-x": "y"}
-    user = impersonated(ROOT, headers)
+    rights = Authorization([BuiltIn()])
+    user = impersonated(ROOT, headers, rights)
     assert (user.name, user.groups) == ("joe", ("a", "b", "system:authenticated"))
     assert user.extra == {"x": ("y",)}
     with pytest.raises(Forbidden):
-        impersonated(JOE, headers)
-    assert impersonated(JOE, {}) is JOE
+        impersonated(JOE, headers, rights)
+    assert impersonated(JOE, {}, rights) is JOE
 
 
 PODS = Access(verb="list", plural="pods", namespace="default")

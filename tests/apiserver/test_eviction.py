@@ -29,7 +29,9 @@ async def lab(api, pod, account):
         tree["metadata"]["labels"] = labels or {"app": "p"}
         await api.post(f"{NS}/pods", tree)
         condition = {"type": "Ready", "status": "True" if ready else "False"}
-        await api.patch(f"{NS}/pods/{name}/status", {"status": {"phase": "Running", "conditions": [condition]}})
+        await api.patch(
+            f"{NS}/pods/{name}/status", {"status": {"phase": "Running", "conditions": [condition]}}
+        )
 
     api.running = running
     api.evict = lambda name, code=201, **more: api.post(
@@ -46,7 +48,12 @@ async def test_a_budget_is_spent_once(lab):
     for name in ("p1", "p2"):
         await lab.running(name)
     made = await lab.post(BUDGETS, budget())
-    assert made["status"] == {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}
+    assert made["status"] == {
+        "currentHealthy": 0,
+        "desiredHealthy": 0,
+        "disruptionsAllowed": 0,
+        "expectedPods": 0,
+    }
     refused = await lab.evict("p1", code=429)
     assert refused["message"] == "Cannot evict pod as it would violate the pod's disruption budget."
     assert refused["details"] == {

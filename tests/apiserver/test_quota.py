@@ -158,3 +158,18 @@ async def test_claims_by_class(api):
     assert await used(api) == {"requests.storage": "5Gi", gold: "1Gi"}
     status = await api.post(path, claim("c", "2Gi", "gold"), code=403)
     assert f"requested: {gold}=2Gi, used: {gold}=1Gi, limited: {gold}=2Gi" in status["message"]
+
+
+async def test_a_resized_pod_pays_the_difference(api, account, pod):
+    await limited(api, requests__cpu="1")
+    small = containers(requests={"cpu": "300m"})
+    await api.post(PODS, pod("a", containers=small))
+
+    def wish(cpu):
+        return {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}
+
+    more = {"kind": "strategic-merge-patch+json"}
+    await api.patch(f"{PODS}/a/resize", wish("500m"), **more)
+    assert await used(api) == {"requests.cpu": "500m"}
+    status = await api.patch(f"{PODS}/a/resize", wish("2"), code=403, **more)
+    assert "exceeded quota: q, requested: requests.cpu=1500m, used: requests.cpu=500m" in status["message"]

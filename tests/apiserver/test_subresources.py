@@ -92,7 +92,7 @@ async def test_a_token_is_bound_to_what_exists(api, account):
     reference = {"kind": "Pod", "apiVersion": "v1", "name": "none"}
     await api.post(path, {"spec": {"boundObjectRef": reference, "audiences": []}}, code=404)
     await api.post(
-        path, {"spec": {"boundObjectRef": {"kind": "Node", "name": "n"}, "audiences": []}}, code=400
+        path, {"spec": {"boundObjectRef": {"kind": "Service", "name": "n"}, "audiences": []}}, code=400
     )
     await api.post(f"{NS}/serviceaccounts/none/token", {"spec": {"audiences": []}}, code=404)
 

@@ -32,7 +32,9 @@ def fill(pod: Tree, ranges: Sequence[Tree]) -> None:
             for container in pod["spec"].get(field) or ():
                 notes += _fill(container, defaults, called)
     if notes:
-        pod["metadata"].setdefault("annotations", {})[ANNOTATION] = "LimitRanger plugin set: " + "; ".join(notes)
+        pod["metadata"].setdefault("annotations", {})[ANNOTATION] = "LimitRanger plugin set: " + "; ".join(
+            notes
+        )
 
 
 def _fill(container: Tree, defaults: Mapping[str, Mapping[str, str]], called: str) -> Iterable[str]:
@@ -86,9 +88,7 @@ def _bounds(item: Tree, requests: Mapping[str, str], limits: Mapping[str, str]) 
     return [problem for problem in found if problem]
 
 
-def _minimum(
-    kind: str, name: str, bound: str, requests: Mapping[str, str], limits: Mapping[str, str]
-) -> str:
+def _minimum(kind: str, name: str, bound: str, requests: Mapping[str, str], limits: Mapping[str, str]) -> str:
     start = f"minimum {name} usage per {kind} is {bound}"
     if name not in requests:
         return f"{start}.  No request is specified"
@@ -99,9 +99,7 @@ def _minimum(
     return ""
 
 
-def _maximum(
-    kind: str, name: str, bound: str, requests: Mapping[str, str], limits: Mapping[str, str]
-) -> str:
+def _maximum(kind: str, name: str, bound: str, requests: Mapping[str, str], limits: Mapping[str, str]) -> str:
     start = f"maximum {name} usage per {kind} is {bound}"
     if name not in limits:
         return f"{start}.  No limit is specified"

@@ -42,8 +42,6 @@ class Evaluator:
     """Whether an object is within a scope (a ScopedResourceSelectorRequirement)."""
     missing: Callable[[Iterable[str], Tree], str] = _nothing_missing
     """What the object must specify and does not; "" when nothing."""
-    updates: bool = False
-    """Whether an update may cost more."""
 
 
 # --- services
@@ -66,12 +64,11 @@ def _service_usage(service: Tree, _now: float) -> Usage:
 
 _SERVICE_NAMES = frozenset({"services", "count/services", "services.nodeports", "services.loadbalancers"})
 
+# Of these an update may cost more, too.
 EVALUATORS: Mapping[str, Evaluator] = {
-    "pods": Evaluator(
-        usage=pod_usage, names=pod_names, in_scope=pod_in_scope, missing=missing_in_pod, updates=True
-    ),
-    "services": Evaluator(usage=_service_usage, names=_SERVICE_NAMES.__contains__, updates=True),
-    "persistentvolumeclaims": Evaluator(usage=claim_usage, names=claim_names, updates=True),
+    "pods": Evaluator(usage=pod_usage, names=pod_names, in_scope=pod_in_scope, missing=missing_in_pod),
+    "services": Evaluator(usage=_service_usage, names=_SERVICE_NAMES.__contains__),
+    "persistentvolumeclaims": Evaluator(usage=claim_usage, names=claim_names),
 }
 
 

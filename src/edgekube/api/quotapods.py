@@ -1,7 +1,7 @@
 """How Pods count against quotas (pkg/quota/v1/evaluator/core/pods.go in Kubernetes)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from edgekube.api import quantity
@@ -59,8 +59,7 @@ def counts(pod: Tree, now: float) -> bool:
     grace = pod["metadata"].get("deletionGracePeriodSeconds")
     if not since or grace is None:
         return True
-    gone = datetime.fromisoformat(since.replace("Z", "+00:00")).astimezone(UTC).timestamp() + grace
-    return now <= gone
+    return now <= datetime.fromisoformat(since).timestamp() + int(grace)
 
 
 def missing_in_pod(names: Iterable[str], pod: Tree) -> str:

@@ -52,6 +52,8 @@ class Scheme:
     def __init__(self, rows: Iterable[AnyResource] = BUILT_IN) -> None:
         self._by_path: dict[tuple[str, str, str], AnyResource] = {}
         self._by_kind: dict[tuple[str, str, str], AnyResource] = {}
+        self.generation = 0
+        """Counts changes, for those who keep something made of the rows."""
         for row in rows:
             self.replace(row)
 
@@ -60,11 +62,13 @@ class Scheme:
 
     def replace(self, row: AnyResource) -> None:
         """Serve `row`, instead of an older row of the same path if there is one."""
+        self.generation += 1
         self._by_path[row.group, row.version, row.plural] = row
         self._by_kind[row.group, row.version, row.kind] = row
 
     def remove(self, row: AnyResource) -> None:
         """Serve `row` no longer."""
+        self.generation += 1
         self._by_path.pop((row.group, row.version, row.plural), None)
         self._by_kind.pop((row.group, row.version, row.kind), None)
 

@@ -1,17 +1,19 @@
 """What a new cluster starts with: its namespaces, and the API's own Service."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TypeVar
 
-from edgekube.api.errors import AlreadyExists, NotFound
+from edgekube.api.errors import AlreadyExists, Conflict, NotFound
 from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
 from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
 from edgekube.api.resource import Key, Object, Resource, key_of
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.apiserver.rbac import defaults as rbac
+from edgekube.apiserver.rbac import reconcile
 from edgekube.client.typed import Client
 
 T = TypeVar("T", bound=Object)
@@ -34,12 +36,28 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     for name in NAMESPACE_NAMES:
         await _ensure(client, NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
     for role in rbac.ROLES:
-        await _ensure(client, CLUSTER_ROLES, role)
+        await _refresh(client, CLUSTER_ROLES, role, reconcile.role)
     for binding in rbac.BINDINGS:
-        await _ensure(client, CLUSTER_ROLE_BINDINGS, binding)
+        await _refresh(client, CLUSTER_ROLE_BINDINGS, binding, reconcile.binding)
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))
+
+
+async def _refresh(
+    client: Client, resource: Resource[T], wished: T, plan: Callable[[T, T], T | None]
+) -> None:
+    """Make an object, or write what `plan` makes of the one that is there and the wished one."""
+    try:
+        found = await client.get(resource, key_of(wished))
+    except NotFound:
+        await _ensure(client, resource, wished)
+        return
+    changed = plan(found, wished)
+    if changed is not None:
+        # Somebody else's write in between wins; the next start tries again.
+        with contextlib.suppress(Conflict):
+            await client.update(resource, changed)
 
 
 async def _ensure(client: Client, resource: Resource[T], obj: T) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 
-from edgekube.api.errors import Timeout
+from edgekube.api.errors import NotFound, Timeout
 from edgekube.api.resource import AnyResource
 from edgekube.apiserver import fields
 from edgekube.apiserver.cache import ResourceCache, Selectable, entry_decoder
@@ -25,7 +25,7 @@ async def _patiently(wait: Awaitable[object]) -> None:
 
 def _selectable(row: AnyResource) -> dict[str, Selectable]:
     return {
-        label: Selectable(".".join(path), "false" if label in fields.BOOLEANS else "")
+        label: Selectable(".".join(path), fields.absent(label))
         for label, path in fields.paths_of(row).items()
         if path[0] != "metadata"
     }
@@ -38,12 +38,44 @@ class Caches:
         self.store = store
         self._caches: dict[Path, ResourceCache] = {}
         self._written: dict[Path, int] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[Path, asyncio.Task[None]] = {}
+        self._selectable: dict[Path, dict[str, Selectable]] = {}
         for row in rows:
-            decode = entry_decoder(_selectable(row))
-            self._caches[row.group, row.plural] = ResourceCache(store, prefix_of(row), decode)
+            self._add(row)
+
+    def _add(self, row: AnyResource) -> ResourceCache:
+        path, chosen = (row.group, row.plural), _selectable(row)
+        self._selectable[path] = chosen
+        cache = self._caches[path] = ResourceCache(self.store, prefix_of(row), entry_decoder(chosen))
+        return cache
+
+    async def serve(self, row: AnyResource) -> None:
+        """Keep a cache for a custom resource as well, from when it is filled; again if it is selected otherwise now."""
+        path = (row.group, row.plural)
+        if path in self._caches and self._selectable[path] == _selectable(row):
+            return
+        self.drop(row)
+        cache = self._add(row)
+        if self._group is not None:
+            self._start(path, cache, self._group)
+            await cache.ready.wait()
+
+    def drop(self, row: AnyResource) -> None:
+        """Keep no cache any more; watches end."""
+        path = (row.group, row.plural)
+        if task := self._tasks.pop(path, None):
+            task.cancel()
+        cache = self._caches.pop(path, None)
+        if cache is not None:
+            cache.close()
+        self._selectable.pop(path, None)
+
+    def _start(self, path: Path, cache: ResourceCache, group: asyncio.TaskGroup) -> None:
+        self._tasks[path] = group.create_task(cache.run(), name=f"cache-{path[1]}.{path[0]}")
 
     def __iter__(self) -> Iterator[tuple[str, ResourceCache]]:
-        for (group, plural), cache in self._caches.items():
+        for (group, plural), cache in tuple(self._caches.items()):
             yield (f"{plural}.{group}" if group else plural), cache
 
     def of(self, row: AnyResource) -> ResourceCache:
@@ -59,7 +91,9 @@ class Caches:
     async def fresh(self, row: AnyResource) -> ResourceCache:
         """Return a resource's cache once it shows every write acknowledged so far."""
         path = (row.group, row.plural)
-        cache = self._caches[path]
+        cache = self._caches.get(path)
+        if cache is None:
+            raise NotFound("the server could not find the requested resource")
         written = self._written.get(path, 0)
         if written > cache.revision:
             await _patiently(cache.wait_for(written))
@@ -80,5 +114,8 @@ class Caches:
     async def run(self) -> None:
         """Follow the store until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for name, cache in self:
-                group.create_task(cache.run(), name=f"cache-{name}")
+            self._group = group
+            for path, cache in tuple(self._caches.items()):
+                self._start(path, cache, group)
+            # The group ends with us, not with its last task: others may come.
+            await asyncio.Event().wait()

@@ -28,9 +28,7 @@ RETRY_SECONDS = 10
 TRIES = 5
 CAUSE = "DisruptionBudget"
 NO = "Cannot evict pod as it would violate the pod's disruption budget."
-TWO = (
-    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-)
+TWO = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 GUARDED_PHASES = ("Running", "Unknown", "")
 TARGETED = {
     "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
@@ -175,7 +173,9 @@ def _condition(obj: Tree, condition: Tree, now: datetime) -> None:
         else:
             others.append(one)
     same = before is not None and before.get("status") == condition["status"]
-    since = before["lastTransitionTime"] if same and before and "lastTransitionTime" in before else timestamp(now)
+    since = (
+        before["lastTransitionTime"] if same and before and "lastTransitionTime" in before else timestamp(now)
+    )
     state["conditions"] = [*others, {**condition, "lastTransitionTime": since}]
 
 

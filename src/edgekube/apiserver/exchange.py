@@ -18,6 +18,7 @@ from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.registry import Action, Outcome, Registry
 from edgekube.apiserver.request import Request, Response, Tree
 from edgekube.apiserver.route import Target
+from edgekube.apiserver.versions import Versions, View
 
 DRY_RUN = ("", "All")
 
@@ -33,6 +34,7 @@ class Parts:
     authentication: Authentication
     authorization: Authorization
     rbac: Rbac
+    versions: Versions = field(default_factory=Versions)
     tokens: ServiceAccountTokens | None = None
 
 
@@ -46,6 +48,10 @@ class Exchange:
     target: Target
     media: Media
     warnings: list[str] = field(default_factory=list)
+    view: View | None = None
+    """How the version asked for is served, when it is not the one that is stored."""
+    sent: Tree | None = None
+    """The body as it is stored, once it was converted."""
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -54,6 +60,8 @@ class Exchange:
 
     def tree(self) -> Tree:
         """Decode the body; raises BadRequest or UnsupportedMediaType."""
+        if self.sent is not None:
+            return self.sent
         return decode(self.request.body, self.request.headers.get("content-type", ""))
 
     def action(self) -> Action:

@@ -37,10 +37,11 @@ FIELDS: Mapping[str, Paths] = {
     },
     "replicasets.apps": _paths("status.replicas"),
     "replicationcontrollers": _paths("status.replicas"),
-    "jobs.batch": _paths("status.successful"),
+    "jobs.batch": {"status.successful": ("status", "succeeded")},
     "certificatesigningrequests.certificates.k8s.io": _paths("spec.signerName"),
 }  # fmt: skip
 BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
+NUMBERS = frozenset({"status.replicas", "status.successful"})
 
 
 def paths_of(row: AnyResource) -> Paths:
@@ -51,8 +52,15 @@ def paths_of(row: AnyResource) -> Paths:
     return {**common, **FIELDS.get(row.group_resource, {})}
 
 
+def absent(label: str) -> str:
+    """Return what a field that is not there is selected by."""
+    if label in BOOLEANS:
+        return "false"
+    return "0" if label in NUMBERS else ""
+
+
 def values_of(paths: Paths, tree: Tree) -> dict[str, str]:
-    """Return the fields' values as text; absent ones are "" (false, for booleans)."""
+    """Return the fields' values as text; absent ones are "" (false, or 0)."""
     return {label: _text(label, _at(tree, path)) for label, path in paths.items()}
 
 
@@ -68,7 +76,7 @@ def _at(tree: Tree, path: tuple[str, ...]) -> Any:
 def _text(label: str, value: Any) -> str:
     if label in BOOLEANS:
         return "true" if value else "false"
-    return "" if value is None else str(value)
+    return absent(label) if value is None else str(value)
 
 
 def matcher(row: AnyResource, text: str, name: str = "") -> FieldMatcher:

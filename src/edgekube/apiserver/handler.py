@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from edgekube.api.errors import InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, StatusError
 from edgekube.apiserver import virtual
 from edgekube.apiserver.authz import Access
-from edgekube.apiserver.codec import yaml_of
+from edgekube.apiserver.codec import check_kind, yaml_of
 from edgekube.apiserver.exchange import Exchange, Parts, Serve
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.negotiate import YAML, choose
@@ -19,6 +19,7 @@ from edgekube.apiserver.request import Request, Response
 from edgekube.apiserver.route import Address, Target, not_served, resolve, split, verb_of
 from edgekube.apiserver.subresources import subresource_of
 from edgekube.apiserver.verbs import VERBS
+from edgekube.apiserver.versions import View
 from edgekube.store.base import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class Handler:
         exchange = self.exchange(request, address)
         serve = self._server_of(exchange, address)
         try:
-            response = await serve(exchange)
+            view = self.parts.versions.of(exchange.target.row)
+            response = await (serve(exchange) if view is None else _viewed(exchange, view, serve))
         except StoreUnavailable as error:
             raise ServiceUnavailable(f"the store does not answer: {error}", retry_after=1) from error
         response = self._presenter.present(exchange, response)
@@ -114,6 +116,30 @@ class Handler:
         if page is None:
             raise NotFound("the server could not find the requested resource")
         return await page(request)
+
+
+WHOLE = frozenset({"", "status"})
+"""Subresources that show the object itself."""
+
+
+async def _viewed(exchange: Exchange, view: View, serve: Serve) -> Response:
+    """Serve a version through the one that is stored."""
+    shown, exchange.view = exchange.target, view
+    whole = shown.subresource in WHOLE
+    if whole and exchange.verb in {"create", "update"}:
+        tree = exchange.tree()
+        check_kind(tree, view.row.api_version, view.row.kind)
+        exchange.sent = await view.stored(tree)
+    exchange.target = replace(shown, row=view.storage)
+    try:
+        response = await serve(exchange)
+    finally:
+        exchange.target = shown
+    if response.events is not None:
+        response.events = view.events(response.events)
+    elif whole:
+        response.body = await view.body(response.body)
+    return response
 
 
 NEED_NAMESPACE = frozenset({"create", "deletecollection"})

@@ -17,7 +17,8 @@ from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
 from edgekube.api.errors import RequestEntityTooLarge, StatusError
-from edgekube.apiserver.authn.base import Authentication, credentials_of, impersonated
+from edgekube.apiserver.authn.base import Authentication, credentials_of
+from edgekube.apiserver.authn.impersonation import impersonated, impersonating
 from edgekube.apiserver.handler import Handler, failure
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.metrics import Metrics
@@ -102,7 +103,9 @@ class HttpServer:
     async def _user(self, raw: web.BaseRequest, headers: Mapping[str, str]) -> User:
         certificate = raw.transport.get_extra_info("peercert") if raw.transport else None
         user = await self._authentication.user_of(credentials_of(headers, certificate))
-        return impersonated(user, headers) if "impersonate-user" in headers else user
+        if not impersonating(headers):
+            return user
+        return impersonated(user, headers, self._handler.parts.authorization)
 
     async def _call(
         self, extra: Extra, raw: web.BaseRequest, headers: Mapping[str, str], user: User

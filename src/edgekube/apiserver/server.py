@@ -12,9 +12,11 @@ from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
 from edgekube.apiserver import pages, virtual
 from edgekube.apiserver.admission.base import Chain
+from edgekube.apiserver.admission.certificates import CertificateRequests
 from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
 from edgekube.apiserver.admission.limits import LimitRanger
 from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, Priority, ServiceAccount
+from edgekube.apiserver.admission.podsecurity.plugin import PodSecurity
 from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
@@ -24,6 +26,7 @@ from edgekube.apiserver.authn.tokens import BootstrapTokens, StaticTokens
 from edgekube.apiserver.authz import Authorization, Authorizer, BuiltIn
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.codec import Codec
+from edgekube.apiserver.custom.keeper import Definitions
 from edgekube.apiserver.discovery import Discovery
 from edgekube.apiserver.exchange import Parts
 from edgekube.apiserver.handler import Handler, Pages
@@ -40,6 +43,7 @@ from edgekube.apiserver.registry.meta import utcnow
 from edgekube.apiserver.registry.registry import Registry
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.streaming import Streaming
+from edgekube.apiserver.versions import Versions
 from edgekube.client.base import Carrier
 from edgekube.store.base import Store
 from edgekube.transport.base import StreamGateway
@@ -83,7 +87,10 @@ class ApiServer:
         self._storage = Storage(self._caches)
         self._addresses = Addresses(config.service_cidr, config.node_ports)
         self._discovery: Discovery | None = None
+        self._discovered = 0
+        self._versions = Versions()
         self.parts = self._parts(schemas)
+        self._definitions = Definitions(self.scheme, self._caches, self._versions, self.parts.registry)
         self.handler = Handler(self.parts, Presenter(utcnow), self._pages(), self.metrics)
         self.http = HttpServer(
             self.handler, self.parts.authentication, extra=extra_routes or {},
@@ -100,6 +107,8 @@ class ApiServer:
             group.create_task(self._caches.run(), name="caches")
             await self._caches.filled()
             self._addresses.load(await self._storage.all(SERVICES))
+            await self._definitions.load()
+            group.create_task(self._definitions.run(), name="definitions")
             self.ready.set()
 
     async def serve(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None) -> None:
@@ -138,23 +147,30 @@ class ApiServer:
         return Parts(
             scheme=self.scheme,
             codec=codec,
-            registry=Registry(storage, codec, self._admission(EscalationCheck(rbac, authorization))),
+            registry=Registry(
+                storage,
+                codec,
+                self._admission(EscalationCheck(rbac, authorization), CertificateRequests(authorization)),
+            ),
             reading=Reading(self._caches),
             authentication=Authentication(authenticators),
             authorization=authorization,
             rbac=rbac,
+            versions=self._versions,
             tokens=tokens,
         )
 
-    def _admission(self, escalation: EscalationCheck) -> Chain:
+    def _admission(self, escalation: EscalationCheck, certificates: CertificateRequests) -> Chain:
         return Chain((
             NamespaceLifecycle(self._storage),
             ProtectedNames(),
             escalation,
+            certificates,
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
             Priority(),
             LimitRanger(self._storage),
+            PodSecurity(self._storage),
             self._addresses,
             # Last: it charges what the others made of the object.
             ResourceQuota(self._storage),
@@ -166,19 +182,20 @@ class ApiServer:
         discovery = pages.discovery_page(self._discover)
         documents = OpenApiPages(self.parts.codec.schemas, lambda: tuple(self.scheme), self.config.version)
         checks = {"healthz": ready, "livez": alive, "readyz": ready}
-        health = {f"/{name}": pages.health_page(name, table) for name, table in checks.items()}
+        health = {name: pages.health_page(name, table) for name, table in checks.items()}
         return Pages(
             exact={
                 "/": pages.root_page,
                 "/version": pages.version_page(self.config.version),
                 "/metrics": pages.metrics_page(self._metrics_text),
-                **health,
+                **pages.issuer_pages(self.parts.tokens),
             },
-            below={"api": discovery, "apis": discovery, "openapi": documents.page},
+            below={"api": discovery, "apis": discovery, "openapi": documents.page, **health},
         )
 
     def _discover(self) -> Discovery:
-        if self._discovery is None:
+        if self._discovery is None or self._discovered != self.scheme.generation:
+            self._discovered = self.scheme.generation
             self._discovery = Discovery((*self.scheme, *(entry.row for entry in virtual.VIRTUAL)))
         return self._discovery
 

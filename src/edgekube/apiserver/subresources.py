@@ -6,6 +6,7 @@ import msgspec
 
 from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
 from edgekube.apiserver import eviction, scale, verbs
+from edgekube.apiserver.authn.accounts import BOUND
 from edgekube.apiserver.exchange import Exchange, Serve, checked, success
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.meta import timestamp, utcnow
@@ -15,6 +16,7 @@ from edgekube.apiserver.registry.parts import (
     CSR_STATUS,
     EPHEMERAL_CONTAINERS,
     FINALIZE,
+    RESIZE,
     STATUS,
 )
 from edgekube.apiserver.request import Response, Tree
@@ -49,6 +51,8 @@ async def bind_to(exchange: Exchange, target: Target, binding: Tree) -> Response
             raise _unbindable(target, f"pod {name} is being deleted, cannot be assigned to a host")
         if spec.get("nodeName"):
             raise _unbindable(target, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+        if spec.get("schedulingGates"):
+            raise _unbindable(target, f"pod {name} has non-empty .spec.schedulingGates")
         spec["nodeName"] = node
         for field in ("annotations", "labels"):
             if meta.get(field):
@@ -125,15 +129,19 @@ async def _bound(exchange: Exchange, reference: Mapping[str, str]) -> dict[str, 
         return {}
     kind, name = reference.get("kind", ""), reference.get("name", "")
     row = exchange.parts.scheme.by_kind(reference.get("apiVersion", "v1"), kind)
-    if row is None or kind != "Pod":
+    claim = kind.lower()
+    if row is None or row is not BOUND.get(claim):
         raise BadRequest(f"cannot bind token for serviceaccount to object type {kind}")
-    pod = (await exchange.parts.registry.stored(Target(row, exchange.target.namespace, name))).tree()
-    uid = pod["metadata"]["uid"]
+    namespace = exchange.target.namespace if row.namespaced else ""
+    found = (await exchange.parts.registry.stored(Target(row, namespace, name))).tree()
+    uid = found["metadata"]["uid"]
     if reference.get("uid") and reference["uid"] != uid:
         raise problems.conflict(
             row, name, f"the UID in the bound object reference ({reference['uid']}) does not match"
         )
-    if (account := pod["spec"].get("serviceAccountName")) != exchange.target.name:
+    if claim != "pod":
+        return {claim: {"name": name, "uid": uid}}
+    if (account := found["spec"].get("serviceAccountName")) != exchange.target.name:
         raise BadRequest(
             f"cannot bind token for serviceaccount {exchange.target.name!r} to pod running with different "
             f"serviceaccount name {account!r}"
@@ -151,6 +159,7 @@ SUBRESOURCES: Mapping[tuple[str, str], Mapping[str, Serve]] = {
     ("pods", "binding"): {"create": bind},
     ("pods", "eviction"): {"create": eviction.evict},
     ("pods", "ephemeralcontainers"): verbs.of_part(EPHEMERAL_CONTAINERS),
+    ("pods", "resize"): verbs.of_part(RESIZE),
     ("namespaces", "finalize"): {"update": verbs.of_part(FINALIZE)["update"]},
     ("serviceaccounts", "token"): {"create": request_token},
 }

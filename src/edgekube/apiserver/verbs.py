@@ -53,9 +53,16 @@ async def update(exchange: Exchange, *, part: Part = MAIN) -> Response:
 async def patch_(exchange: Exchange, *, part: Part = MAIN) -> Response:
     """Change an object, or a part of it."""
 
-    def wish(tree: Tree) -> Tree:
+    def plain(tree: Tree) -> Tree:
         return patched(exchange, tree, exchange.target.row.api_version, exchange.target.row.kind)
 
+    async def viewed(tree: Tree) -> Tree:
+        view = exchange.view
+        assert view is not None
+        shown = await view.shown(tree)
+        return await view.stored(patched(exchange, shown, view.row.api_version, view.row.kind))
+
+    wish = plain if exchange.view is None else viewed
     return answer(await exchange.parts.registry.change(exchange.action(), wish, part=part))
 
 

@@ -18,11 +18,11 @@ from edgekube.api.types import authentication_v1, authorization_v1, core_v1
 from edgekube.api.types.rbac_v1 import PolicyRule
 from edgekube.apiserver.authn.base import Credentials
 from edgekube.apiserver.authz import Access
-from edgekube.apiserver.exchange import Exchange
+from edgekube.apiserver.exchange import Exchange, checked
 from edgekube.apiserver.identity import UNAUTHENTICATED, User
 from edgekube.apiserver.request import Response, Tree
 from edgekube.apiserver.route import Target
-from edgekube.apiserver.subresources import bind_to, checked
+from edgekube.apiserver.subresources import bind_to
 
 Answer = Callable[[Exchange, Tree], Awaitable[Response]]
 
@@ -58,16 +58,22 @@ async def who_am_i(exchange: Exchange, tree: Tree) -> Response:
 
 async def review_token(exchange: Exchange, tree: Tree) -> Response:
     """TokenReview."""
-    token = (tree.get("spec") or {}).get("token", "")
+    spec = tree.get("spec") or {}
+    token, asked, tokens = spec.get("token", ""), spec.get("audiences") or (), exchange.parts.tokens
+    if asked and tokens and (user := await tokens.user_of(token, asked)) is not None:
+        meant = tokens.audiences(token, asked)
+        return _with_status(tree, {"authenticated": True, "user": user.tree(), "audiences": meant})
+    known = list(tokens.config.audiences) if tokens else []
+    meant = [audience for audience in known if not asked or audience in asked]
+    if asked and not meant:
+        return _with_status(tree, {"error": "the token is not valid for the audiences asked for", "user": {}})
     try:
         user = await exchange.parts.authentication.user_of(Credentials(token=token))
     except StatusError:
         user = None
     if user is None or UNAUTHENTICATED in user.groups:
         return _with_status(tree, {"error": "the token is not valid", "user": {}})
-    tokens = exchange.parts.tokens
-    audiences = list(tokens.config.audiences) if tokens else []
-    return _with_status(tree, {"authenticated": True, "user": user.tree(), "audiences": audiences})
+    return _with_status(tree, {"authenticated": True, "user": user.tree(), "audiences": meant})
 
 
 def _access(spec: Tree) -> Access:
@@ -94,8 +100,20 @@ async def may_i(exchange: Exchange, tree: Tree) -> Response:
 async def may_they(exchange: Exchange, tree: Tree) -> Response:
     """SubjectAccessReview."""
     spec = tree.get("spec") or {}
-    user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
+    if not spec.get("user") and not spec.get("groups"):
+        raise BadRequest("spec: at least one of user or group must be specified")
+    user = User(
+        spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), spec.get("extra") or {}
+    )
     return _with_status(tree, {"allowed": exchange.parts.authorization.allows(user, _access(spec))})
+
+
+async def may_they_here(exchange: Exchange, tree: Tree) -> Response:
+    """LocalSubjectAccessReview: about the namespace it is posted to, and no other."""
+    asked = ((tree.get("spec") or {}).get("resourceAttributes") or {}).get("namespace", "")
+    if asked != exchange.target.namespace:
+        raise BadRequest("spec.resourceAttributes.namespace: must match metadata.namespace")
+    return await may_they(exchange, tree)
 
 
 async def what_may_i(exchange: Exchange, tree: Tree) -> Response:
@@ -162,6 +180,15 @@ VIRTUAL: Sequence[Virtual] = (
     ),
     Virtual(
         _row("authorization.k8s.io", "SubjectAccessReview", authorization_v1.SubjectAccessReview), may_they
+    ),
+    Virtual(
+        _row(
+            "authorization.k8s.io",
+            "LocalSubjectAccessReview",
+            authorization_v1.LocalSubjectAccessReview,
+            Scope.NAMESPACED,
+        ),
+        may_they_here,
     ),
 )
 

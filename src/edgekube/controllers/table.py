@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from edgekube.client.typed import Client
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
-from edgekube.controllers import namespace, podgc, publishers, ttl
+from edgekube.controllers import ephemeral, namespace, podgc, publishers, tokencleaner, ttl
 from edgekube.controllers.autoscale import controller as autoscale
 from edgekube.controllers.context import Context, Options, Part
 from edgekube.controllers.cronjob import controller as cronjob
@@ -40,6 +40,8 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     podgc.build,
     disruption.build,
     quota.build,
+    ephemeral.build,
+    tokencleaner.build,
     # Last: it reads the caches that the others made.
     garbage.build,
 )

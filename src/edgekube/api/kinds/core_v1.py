@@ -7,7 +7,7 @@ CLUSTER = Scope.CLUSTER
 
 PODS = Resource(
     "", "v1", "Pod", "pods", t.Pod, short_names=("po",), categories=("all",),
-    subresources=("status", "log", "exec", "attach", "portforward", "binding", "eviction", "ephemeralcontainers"),
+    subresources=("status", "log", "exec", "attach", "portforward", "binding", "eviction", "ephemeralcontainers", "resize"),
 )  # fmt: skip
 NODES = Resource(
     "", "v1", "Node", "nodes", t.Node, scope=CLUSTER, short_names=("no",), subresources=("status",)

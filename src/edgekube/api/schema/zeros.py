@@ -14,6 +14,10 @@ _POINTERS = frozenset({
     ("LeaseSpec", "preferredHolder"), ("IngressClassParametersReference", "apiGroup"),
     ("MutatingWebhook", "timeoutSeconds"), ("TypedLocalObjectReference", "apiGroup"),
     ("ValidatingWebhook", "timeoutSeconds"),
+    # Plain values that are never left out.
+    ("PodDisruptionBudgetStatus", "currentHealthy"), ("PodDisruptionBudgetStatus", "desiredHealthy"),
+    ("PodDisruptionBudgetStatus", "disruptionsAllowed"), ("PodDisruptionBudgetStatus", "expectedPods"),
+    ("StatefulSetStatus", "availableReplicas"),
 })  # fmt: skip
 # Optional numbers and booleans that are plain values.
 _VALUES = frozenset({

@@ -32,6 +32,7 @@ from edgekube.api.validation import (
     node,
     persistent_volumes,
     pod,
+    pod_resize,
     pod_update,
     priority_class,
     quota,
@@ -140,6 +141,7 @@ _UPDATE_OF_SUBRESOURCE: dict[tuple[str, str, str], _Update] = {
     ("certificates.k8s.io", "CertificateSigningRequest", "approval"): certificate_request.approval,
     ("apiregistration.k8s.io", "APIService", "status"): api_service.status,
     ("", "Pod", "ephemeralcontainers"): pod_update.ephemeral_containers,
+    ("", "Pod", "resize"): pod_resize.resize,
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgekube.api.validation import names, security
+from edgekube.api.validation.container_extras import extras
 from edgekube.api.validation.probes import probes
 from edgekube.api.validation.problems import Problems
 from edgekube.api.validation.references import field_reference, resource_reference
@@ -35,6 +36,7 @@ def container(tree: Tree, path: str, problems: Problems, *, volumes: frozenset[s
     requirements(tree.get("resources", {}), f"{path}.resources", problems)
     _mounts(tree.get("volumeMounts", ()), f"{path}.volumeMounts", problems, volumes=volumes)
     security.container(tree, f"{path}.securityContext", problems)
+    extras(tree, path, problems, volumes=volumes)
 
 
 def init_container(tree: Tree, path: str, problems: Problems, *, volumes: frozenset[str]) -> None:

@@ -45,7 +45,9 @@ def job(tree: Tree, problems: Problems) -> None:
     if spec.get("completionMode") == INDEXED and last >= 0:
         host = f"{tree.get('metadata', {}).get('name', '')}-{last}"
         for why in names.label(host):
-            problems.invalid("metadata.name", host, f"will not able to create pod with invalid DNS label: {host}: {why}")
+            problems.invalid(
+                "metadata.name", host, f"will not able to create pod with invalid DNS label: {host}: {why}"
+            )
 
 
 def job_spec(spec: Tree, path: str, problems: Problems) -> None:
@@ -156,11 +158,15 @@ def _failed_indexes(spec: Tree, path: str, problems: Problems) -> None:
     when = f"when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"
     parallelism = spec.get("parallelism") or 0
     if parallelism > MOST_PARALLEL_THEN:
-        problems.invalid(f"{path}.parallelism", parallelism, f"must be less than or equal to {MOST_PARALLEL_THEN} {when}")
+        problems.invalid(
+            f"{path}.parallelism", parallelism, f"must be less than or equal to {MOST_PARALLEL_THEN} {when}"
+        )
     if most is None:
         problems.required(f"{path}.maxFailedIndexes", f"must be specified {when}")
     elif most > MOST_FAILED_THEN:
-        problems.invalid(f"{path}.maxFailedIndexes", most, f"must be less than or equal to {MOST_FAILED_THEN} {when}")
+        problems.invalid(
+            f"{path}.maxFailedIndexes", most, f"must be less than or equal to {MOST_FAILED_THEN} {when}"
+        )
 
 
 def _template(spec: Tree, path: str, problems: Problems) -> None:
@@ -175,6 +181,7 @@ def _template(spec: Tree, path: str, problems: Problems) -> None:
             problems.unsupported(here, policy, ("OnFailure", "Never"))
     elif "podFailurePolicy" in spec and policy != "Never":
         problems.invalid(here, policy, 'only "Never" is supported when podFailurePolicy is specified')
+
 
 def cron_job(tree: Tree, problems: Problems) -> None:
     """Check a CronJob; the Job's name needs room for the time of the run (eleven characters)."""

@@ -22,11 +22,15 @@ _NAMES: dict[tuple[str, str], names.Rule] = {
 }
 
 
+_ANY_FINALIZER = frozenset({"apiextensions.k8s.io", "apiregistration.k8s.io"})
+"""Groups that are not checked by the core's rules: their finalizers need no domain, nor do custom resources'."""
+
+
 def create(resource: AnyResource, metadata: Tree, problems: Problems) -> None:
     """Check a new object's metadata."""
     _name(resource, metadata, problems)
     _namespace(resource, metadata, problems)
-    _common(metadata, problems)
+    _common(resource, metadata, problems)
 
 
 def update(resource: AnyResource, metadata: Tree, old: Tree, *, problems: Problems) -> None:
@@ -51,7 +55,7 @@ def update(resource: AnyResource, metadata: Tree, old: Tree, *, problems: Proble
                 "metadata.finalizers",
                 f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{listed}}}",
             )
-    _common(metadata, problems)
+    _common(resource, metadata, problems)
 
 
 def labels(tree: Tree, path: str, problems: Problems) -> None:
@@ -100,14 +104,18 @@ def _namespace(resource: AnyResource, metadata: Tree, problems: Problems) -> Non
         problems.each("metadata.namespace", namespace, names.label(namespace))
 
 
-def _common(metadata: Tree, problems: Problems) -> None:
+def _common(resource: AnyResource, metadata: Tree, problems: Problems) -> None:
     labels(metadata.get("labels", {}), "metadata.labels", problems)
     annotations(metadata.get("annotations", {}), "metadata.annotations", problems)
     problems.at_least(metadata, "generation", "metadata")
     _owners(metadata.get("ownerReferences", ()), problems)
     given = metadata.get("finalizers", ())
     for index, name in enumerate(given):
-        finalizer(name, f"metadata.finalizers[{index}]", problems)
+        path = f"metadata.finalizers[{index}]"
+        if resource.custom is not None or resource.group in _ANY_FINALIZER:
+            problems.each(path, name, names.qualified(name))
+        else:
+            finalizer(name, path, problems)
     if "orphan" in given and "foregroundDeletion" in given:
         problems.invalid(
             "metadata.finalizers", given, "finalizers orphan and foregroundDeletion cannot be both set"

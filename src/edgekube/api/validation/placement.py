@@ -62,6 +62,25 @@ def _node_affinity(affinity: Tree, path: str, problems: Problems) -> None:
 def _node_term(term: Tree, path: str, problems: Problems) -> None:
     for index, requirement in enumerate(term.get("matchExpressions", ())):
         node_requirement(requirement, f"{path}.matchExpressions[{index}]", problems)
+    for index, requirement in enumerate(term.get("matchFields", ())):
+        _node_field(requirement, f"{path}.matchFields[{index}]", problems)
+
+
+def _node_field(requirement: Tree, path: str, problems: Problems) -> None:
+    """Nodes are chosen by one field only, their name."""
+    key, values = requirement.get("key", ""), requirement.get("values", ())
+    if requirement.get("operator") not in ("In", "NotIn"):
+        problems.invalid(f"{path}.operator", requirement.get("operator", ""), "not a valid selector operator")
+    elif len(values) != 1:
+        problems.required(
+            f"{path}.values",
+            "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+        )
+    if key != "metadata.name":
+        problems.invalid(f"{path}.key", key, "not a valid field selector key")
+        return
+    for number, value in enumerate(values):
+        problems.each(f"{path}.values[{number}]", value, names.subdomain(value))
 
 
 def _pod_affinity(affinity: Tree, path: str, problems: Problems) -> None:
@@ -110,3 +129,23 @@ def _spread(constraints: list[Tree], path: str, problems: Problems) -> None:
         seen.add(key)
         if "labelSelector" in constraint:
             label_selector(constraint["labelSelector"], f"{here}.labelSelector", problems)
+        _domains(constraint, here, problems)
+
+
+def _domains(constraint: Tree, path: str, problems: Problems) -> None:
+    least = constraint.get("minDomains")
+    if least is not None and least <= 0:
+        problems.invalid(f"{path}.minDomains", least, "must be greater than 0")
+    if least is not None and constraint.get("whenUnsatisfiable") != "DoNotSchedule":
+        problems.invalid(
+            f"{path}.minDomains", least,
+            f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {constraint.get('whenUnsatisfiable')}",
+        )  # fmt: skip
+    for field in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+        if field in constraint:
+            problems.one_of(constraint, field, path, supported=("Honor", "Ignore"))
+    for index, key in enumerate(constraint.get("matchLabelKeys", ())):
+        here = f"{path}.matchLabelKeys[{index}]"
+        if "labelSelector" not in constraint:
+            problems.forbidden(here, "must not be specified when labelSelector is not set")
+        problems.each(here, key, names.qualified(key))

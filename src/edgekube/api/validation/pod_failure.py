@@ -30,7 +30,9 @@ def failure_policy(spec: Tree, path: str, problems: Problems) -> None:
     for index, rule in enumerate(rules):
         _rule(rule, f"{here}[{index}]", problems, containers=containers)
         if rule.get("action") == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
-            problems.invalid(f"{here}[{index}].action", "FailIndex", "requires the backoffLimitPerIndex to be set")
+            problems.invalid(
+                f"{here}[{index}].action", "FailIndex", "requires the backoffLimitPerIndex to be set"
+            )
 
 
 def success_policy(spec: Tree, path: str, problems: Problems) -> None:
@@ -72,7 +74,9 @@ def _exit_codes(codes: Tree, path: str, problems: Problems, *, containers: set[A
     name = codes.get("containerName")
     if name is not None and name not in containers:
         problems.invalid(
-            f"{path}.containerName", name, "must be one of the container or initContainer names in the pod template"
+            f"{path}.containerName",
+            name,
+            "must be one of the container or initContainer names in the pod template",
         )
     values = codes.get("values", ())
     if not values:
@@ -108,7 +112,9 @@ def _success_rule(rule: Tree, completions: int, path: str, *, problems: Problems
         problems.at_least(rule, "succeededCount", path, least=1)
     elif count > completions:
         problems.invalid(
-            f"{path}.succeededCount", count, f"must be less than or equal to {completions} (the number of specified completions)"
+            f"{path}.succeededCount",
+            count,
+            f"must be less than or equal to {completions} (the number of specified completions)",
         )
     elif count > total:
         problems.invalid(

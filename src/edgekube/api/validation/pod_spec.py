@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgekube.api.validation import metadata, names, placement, security
+from edgekube.api.validation import container_extras, metadata, names, placement, pod_extras, security
 from edgekube.api.validation.container import container, ephemeral_container, init_container
 from edgekube.api.validation.problems import Problems
 from edgekube.api.validation.resources import requirements
@@ -37,6 +37,8 @@ def pod_spec(spec: Tree, path: str, problems: Problems) -> None:
     placement.placement(spec, path, problems)
     security.pod(spec.get("securityContext", {}), f"{path}.securityContext", problems)
     _host(spec, path, problems)
+    pod_extras.extras(spec, path, problems)
+    container_extras.targets(spec, path, problems)
     for index, alias in enumerate(spec.get("hostAliases", ())):
         problems.each(
             f"{path}.hostAliases[{index}].ip", alias.get("ip", ""), names.ip_address(alias.get("ip", ""))

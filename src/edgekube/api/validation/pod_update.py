@@ -11,6 +11,7 @@ _FROZEN = (
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _LISTS = {"containers": "containers", "initContainers": "init containers"}
 
 
@@ -22,6 +23,8 @@ def pod(tree: Tree, old: Tree, problems: Problems) -> None:
     _deadline(spec, before, problems)
     _tolerations(spec, before, problems)
     _gates(spec, before, problems)
+    if before.get("schedulingGates"):
+        spec = _while_gated(spec, before, problems)
     changed = _changed(spec, before)
     if changed:
         problems.forbidden("spec", "\n".join((_FROZEN, *(f"spec.{name} differs" for name in changed))))
@@ -81,6 +84,46 @@ def _gates(spec: Tree, before: Tree, problems: Problems) -> None:
                 f"spec.schedulingGates[{index}].name",
                 f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'",
             )
+
+
+def _while_gated(spec: Tree, before: Tree, problems: Problems) -> Tree:
+    """Check where a pod that still waits wants to go: it may only get choosier (KEP-3838); return the spec without that."""
+    had, now = before.get("nodeSelector", {}), spec.get("nodeSelector", {})
+    if any(now.get(key) != value for key, value in had.items()):
+        problems.invalid(
+            "spec.nodeSelector", now,
+            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        )  # fmt: skip
+    was, wanted = before.get("affinity", {}), spec.get("affinity", {})
+    _node_affinity(wanted.get("nodeAffinity", {}), was.get("nodeAffinity", {}), problems)
+    rest = {key: value for key, value in wanted.items() if key != "nodeAffinity"}
+    if "nodeAffinity" in was:
+        rest["nodeAffinity"] = was["nodeAffinity"]
+    return {**spec, "nodeSelector": had, "affinity": rest}
+
+
+def _node_affinity(now: Tree, had: Tree, problems: Problems) -> None:
+    path = f"spec.affinity.nodeAffinity.{_REQUIRED}"
+    before, after = had.get(_REQUIRED), now.get(_REQUIRED)
+    if before is None:
+        return
+    terms, old_terms = (after or {}).get("nodeSelectorTerms", ()), before.get("nodeSelectorTerms", ())
+    if len(terms) != len(old_terms):
+        problems.invalid(
+            f"{path}.nodeSelectorTerms",
+            list(terms),
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        )
+        return
+    for index, (term, old_term) in enumerate(zip(terms, old_terms, strict=True)):
+        for field in ("matchExpressions", "matchFields"):
+            kept = old_term.get(field, [])
+            if term.get(field, [])[: len(kept)] != kept:
+                problems.invalid(
+                    f"{path}.nodeSelectorTerms[{index}]", term,
+                    "only additions are allowed (no mutations or deletions)",
+                )  # fmt: skip
+                break
 
 
 def _changed(spec: Tree, before: Tree) -> list[str]:

@@ -1,6 +1,7 @@
 """What new Pods get: ServiceAccount and its token volume, default tolerations, priority."""
 
 import asyncio
+from collections.abc import Iterator
 
 from edgekube.api.kinds.core_v1 import SERVICE_ACCOUNTS
 from edgekube.api.resource import Key
@@ -15,6 +16,9 @@ TOKEN_SECONDS = 3607
 """One hour and seven seconds: recognisable as the default (serviceaccount admission in Kubernetes)."""
 ATTEMPTS, PAUSE = 50, 0.1
 """How often, and after how many seconds, the default account of a new namespace is looked for."""
+MIRROR = "kubernetes.io/config.mirror"
+"""Marks the API's image of a static pod: it can have nothing that only the API knows."""
+ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 TOLERATION_SECONDS = 300
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 PRIORITY_CLASSES = {"": 0, "system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -29,8 +33,11 @@ class ServiceAccount:
         self._objects = objects
 
     async def admit(self, attributes: Attributes) -> None:
-        """Raise Forbidden when the account does not exist."""
+        """Raise Forbidden when the account does not exist, or does not let the pod have its Secrets."""
         spec = attributes.obj["spec"]
+        if MIRROR in (attributes.obj["metadata"].get("annotations") or {}):
+            _check_mirror(attributes)
+            return
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         spec["serviceAccountName"] = spec["serviceAccount"] = name
         account = await self._account(attributes.target.namespace, name)
@@ -43,6 +50,8 @@ class ServiceAccount:
             mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = account["imagePullSecrets"]
+        if ((account["metadata"].get("annotations") or {}).get(ENFORCE)) == "true":
+            _check_secrets(attributes, account)
 
     async def _account(self, namespace: str, name: str) -> Tree | None:
         """Find it; a new namespace's default account is given a moment to appear."""
@@ -53,6 +62,59 @@ class ServiceAccount:
             if account is not None:
                 return account
         return None
+
+
+def _secrets(spec: Tree) -> Iterator[tuple[str, str]]:
+    """Yield where a pod names Secrets (in Kubernetes' words), and which."""
+    for volume in spec.get("volumes") or ():
+        projected = [
+            source.get("secret") or {} for source in (volume.get("projected") or {}).get("sources") or ()
+        ]
+        for name in ((volume.get("secret") or {}).get("secretName"), *(one.get("name") for one in projected)):
+            if name:
+                yield "volume with secret.secretName", name
+    for field, called in (("initContainers", "init container"), ("containers", "container")):
+        for container in spec.get(field) or ():
+            for where, name in _variables(container):
+                yield f"{called} {container['name']} with {where} referencing secret.secretName", name
+
+
+def _variables(container: Tree) -> Iterator[tuple[str, str]]:
+    for variable in container.get("env") or ():
+        if name := ((variable.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name"):
+            yield f"envVar {variable['name']}", name
+    for source in container.get("envFrom") or ():
+        if name := (source.get("secretRef") or {}).get("name"):
+            yield "envFrom", name
+
+
+def _check_mirror(attributes: Attributes) -> None:
+    spec = attributes.obj["spec"]
+    if spec.get("serviceAccountName"):
+        raise attributes.forbid("a mirror pod may not reference service accounts")
+    if next(_secrets(spec), None):
+        raise attributes.forbid("a mirror pod may not reference secrets")
+    if any(
+        source.get("serviceAccountToken") is not None
+        for volume in spec.get("volumes") or ()
+        for source in (volume.get("projected") or {}).get("sources") or ()
+    ):
+        raise attributes.forbid("a mirror pod may not use ServiceAccountToken volume projections")
+
+
+def _check_secrets(attributes: Attributes, account: Tree) -> None:
+    """An account that says so lets its pods have the Secrets it lists, and no others."""
+    spec, name = attributes.obj["spec"], account["metadata"]["name"]
+    mountable = {reference.get("name") for reference in account.get("secrets") or ()}
+    for where, secret in _secrets(spec):
+        if secret not in mountable:
+            why = f"is not allowed because service account {name} does not reference that secret"
+            raise attributes.forbid(f'{where}="{secret}" {why}')
+    pullable = {reference.get("name") for reference in account.get("imagePullSecrets") or ()}
+    for number, reference in enumerate(spec.get("imagePullSecrets") or ()):
+        if reference.get("name") not in pullable:
+            why = f"is not allowed because service account {name} does not reference that imagePullSecret"
+            raise attributes.forbid(f'imagePullSecrets[{number}].name="{reference.get("name")}" {why}')
 
 
 def mount_token(spec: Tree) -> None:

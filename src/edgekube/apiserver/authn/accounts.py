@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from edgekube.api.kinds.core_v1 import PODS, SERVICE_ACCOUNTS
+from edgekube.api.kinds.core_v1 import NODES, PODS, SECRETS, SERVICE_ACCOUNTS
 from edgekube.api.resource import AnyResource, Key
 from edgekube.apiserver.admission.base import Objects
 from edgekube.apiserver.authn import jwt
@@ -14,8 +14,10 @@ from edgekube.apiserver.authn.base import Credentials
 from edgekube.apiserver.identity import User, service_account
 
 PRIVATE = "kubernetes.io"
-BOUND: Mapping[str, AnyResource] = {"pod": PODS}
-"""Objects besides the account whose end is the token's end."""
+BOUND: Mapping[str, AnyResource] = {"pod": PODS, "secret": SECRETS, "node": NODES}
+"""Objects besides the account whose end is the token's end, by their claim."""
+TOLD = frozenset({"pod", "node"})
+"""Bound objects that the user's extra names."""
 REMEMBERED = 4096
 
 
@@ -78,11 +80,22 @@ class ServiceAccountTokens:
         for kind, row in BOUND.items():
             if (reference := private.get(kind)) is None:
                 continue
-            if not await self._lives(row, namespace, reference):
+            if not await self._lives(row, namespace if row.namespaced else "", reference):
                 return None
+            if kind not in TOLD:
+                continue
             extra[f"authentication.kubernetes.io/{kind}-name"] = (reference["name"],)
             extra[f"authentication.kubernetes.io/{kind}-uid"] = (reference["uid"],)
         return service_account(namespace, account["name"], account["uid"], extra)
+
+    def audiences(self, token: str, wanted: Sequence[str]) -> list[str]:
+        """Return those of `wanted` that a token of ours is for."""
+        claims = self._claims(token) or {}
+        return [audience for audience in wanted if audience in claims.get("aud", ())]
+
+    def public_keys(self) -> list[dict[str, str]]:
+        """Return the keys that verify our tokens, as JSON Web Keys."""
+        return [self._signer.public()]
 
     async def _lives(self, row: AnyResource, namespace: str, reference: Mapping[str, str]) -> bool:
         found = await self._objects.find(row, Key(namespace, reference["name"]))

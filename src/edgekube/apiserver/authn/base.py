@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edgekube.api.errors import Forbidden, Unauthorized
-from edgekube.apiserver.identity import ANONYMOUS, AUTHENTICATED, MASTERS, User, authenticated
+from edgekube.api.errors import Unauthorized
+from edgekube.apiserver.identity import ANONYMOUS, User, authenticated
 
 BEARER = "bearer "
 
@@ -48,24 +48,3 @@ class Authentication:
         if credentials.token:
             raise Unauthorized("Unauthorized")
         return ANONYMOUS
-
-
-def impersonated(user: User, headers: Mapping[str, str]) -> User:
-    """Return whom the caller wants to be (Kubernetes docs, "User impersonation"); raises Forbidden."""
-    name = headers.get("impersonate-user", "")
-    if not name:
-        return user
-    if MASTERS not in user.groups:
-        raise Forbidden(
-            f'users "{name}" is forbidden: User "{user.name}" cannot impersonate resource "users" '
-            'in API group "" at the cluster scope',
-            kind="users",
-            name=name,
-        )
-    groups = tuple(part for part in headers.get("impersonate-group", "").split("\n") if part)
-    extra = {
-        header.removeprefix("impersonate-extra-"): tuple(value.split("\n"))
-        for header, value in headers.items()
-        if header.startswith("impersonate-extra-")
-    }
-    return User(name, (*groups, AUTHENTICATED), headers.get("impersonate-uid", ""), extra)

@@ -62,6 +62,19 @@ class Signer:
             raise BadToken("the token is not one of this cluster") from error
         return claims
 
+    def public(self) -> dict[str, str]:
+        """Return the public key as a JSON Web Key (RFC 7517, RFC 7518 §6.2)."""
+        numbers = self._key.public_key().public_numbers()
+        return {
+            "use": "sig",
+            "kty": "EC",
+            "kid": self.key_id,
+            "crv": "P-256",
+            "alg": "ES256",
+            "x": _text(numbers.x.to_bytes(HALF, "big")),
+            "y": _text(numbers.y.to_bytes(HALF, "big")),
+        }
+
     @property
     def key_id(self) -> str:
         """Return a name for the public key."""

@@ -1,6 +1,6 @@
 """Finds the watchers an event may concern, so that a thousand watchers of one node each cost little."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from edgekube.apiserver.cache.entry import Entry
 from edgekube.apiserver.cache.watcher import Filter, Watcher
@@ -39,6 +39,10 @@ class WatcherIndex:
             groups.pop(chosen, None)
         if not groups:
             self._buckets.pop(bucket, None)
+
+    def all(self) -> Sequence[Watcher]:
+        """Return every watcher."""
+        return [w for groups in self._buckets.values() for group in groups.values() for w in group]
 
     def concerned(self, entry: Entry, previous: Entry | None) -> Iterator[tuple[Filter, Group]]:
         """Return the groups that may select either form of an object, each once."""

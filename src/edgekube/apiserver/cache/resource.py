@@ -183,6 +183,11 @@ class ResourceCache:
         if revision < self.floor:
             raise Expired(f"too old resource version: {revision} ({self.floor})")
 
+    def close(self) -> None:
+        """End every watch: the resource is no longer served."""
+        for watcher in self._watchers.all():
+            watcher.close()
+
     # ---- following the store ----
 
     async def run(self) -> None:

@@ -71,7 +71,8 @@ def budget_cells(budget: Tree, now: datetime) -> list[Any]:
 def quota_cells(quota: Tree, now: datetime) -> list[Any]:
     """Return a ResourceQuota's cells: limits apart from all else, used/hard each."""
     hard, used = status(quota).get("hard") or {}, status(quota).get("used") or {}
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for resource in sorted(hard):
         text = f"{resource}: {used.get(resource, '0')}/{hard[resource]}"
         (limits if resource.startswith("limits") else requests).append(text)

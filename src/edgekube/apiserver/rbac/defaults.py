@@ -10,9 +10,11 @@ from edgekube.api.types.rbac_v1 import (
     RoleRef,
     Subject,
 )
-from edgekube.apiserver.identity import AUTHENTICATED, MASTERS
+from edgekube.apiserver.identity import AUTHENTICATED, MASTERS, SERVICE_ACCOUNTS
 
 BOOTSTRAP = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+"""Annotation; "false" keeps an object from being brought up to date at start."""
 READ = ("get", "list", "watch")
 WRITE = ("create", "delete", "deletecollection", "patch", "update")
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
@@ -36,7 +38,7 @@ _ENTERED = ("pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "servi
 
 
 def _meta(name: str, labels: dict[str, str]) -> meta_v1.ObjectMeta:
-    return meta_v1.ObjectMeta(name=name, labels={**BOOTSTRAP, **labels})
+    return meta_v1.ObjectMeta(name=name, labels={**BOOTSTRAP, **labels}, annotations={AUTO_UPDATE: "true"})
 
 
 def _rules(table: dict[str, tuple[str, ...]], verbs: tuple[str, ...]) -> tuple[PolicyRule, ...]:
@@ -80,6 +82,7 @@ ROLES = (
         ),
         PolicyRule(api_groups=("authentication.k8s.io",), verbs=("create",), resources=("selfsubjectreviews",)),
     ),
+    _role("system:service-account-issuer-discovery", _paths("/.well-known/openid-configuration", "/openid/v1/jwks")),
     _union("admin"),
     _union("edit", {f"{AGGREGATE}admin": "true"}),
     _union("view", {f"{AGGREGATE}edit": "true"}),
@@ -114,5 +117,6 @@ BINDINGS = (
     _binding("cluster-admin", MASTERS),
     _binding("system:discovery", AUTHENTICATED),
     _binding("system:basic-user", AUTHENTICATED),
+    _binding("system:service-account-issuer-discovery", SERVICE_ACCOUNTS),
     _binding("system:public-info-viewer", AUTHENTICATED, "system:unauthenticated"),
 )

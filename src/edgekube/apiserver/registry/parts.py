@@ -7,6 +7,7 @@ from edgekube.api import validation
 from edgekube.api.errors import Cause
 from edgekube.api.resource import AnyResource, Durability
 from edgekube.apiserver.registry.certificates import prepare_approval, prepare_csr_status
+from edgekube.apiserver.registry.pods import prepare_ephemeral, prepare_resize
 from edgekube.apiserver.registry.strategy import prepare_status, prepare_update, strategy_of
 from edgekube.apiserver.request import Tree
 
@@ -72,6 +73,9 @@ STATUS = Part(prepare=prepare_status, durability=_status_durability, validate=_r
 CSR_STATUS = Part(prepare=prepare_csr_status, validate=_rules_of("status"), admitted=True)
 APPROVAL = Part(prepare=prepare_approval, validate=_rules_of("approval"), admitted=True)
 FINALIZE = Part(prepare=only("spec", "finalizers"), validate=_no_causes)
-EPHEMERAL_CONTAINERS = Part(prepare=only("spec", "ephemeralContainers"), validate=_no_causes)
+EPHEMERAL_CONTAINERS = Part(
+    prepare=prepare_ephemeral, validate=_rules_of("ephemeralcontainers"), admitted=True
+)
+RESIZE = Part(prepare=prepare_resize, validate=_rules_of("resize"), admitted=True)
 BINDING = Part(prepare=lambda _row, _new, _old: None, validate=_no_causes)
 """The server's own change: nothing is held back."""

@@ -7,7 +7,7 @@ defaults, validation, parts).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -33,7 +33,7 @@ UPDATE_TRIES = 100
 NAME_TRIES = 8
 REFUSED = (StatusError, KeyExists, Mismatch)
 """Errors after which it is certain that nothing was written."""
-Wish = Callable[[Tree], Tree]
+Wish = Callable[[Tree], Tree | Awaitable[Tree]]
 """From the stored form (with resourceVersion; may be changed) to the wished one."""
 
 
@@ -143,6 +143,8 @@ class Registry:
             shown = stored.tree()
             shown["metadata"]["resourceVersion"] = str(stored.revision)
             wished = wish(shown)
+            if not isinstance(wished, dict):
+                wished = await wished
             self._check_identity(target, wished, old, stored)
             found = self.codec.normalise(wished, target.row, action.validation, action.warnings)
             try:

@@ -8,6 +8,7 @@ resource never touch status, writes to `status` never touch anything but status 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from edgekube.api.qos import qos_class
 from edgekube.api.resource import AnyResource, Durability
 from edgekube.apiserver.registry import workloads
 from edgekube.apiserver.request import Tree
@@ -42,23 +43,7 @@ class Strategy:
 
 def pending_pod(pod: Tree) -> None:
     """Give a new Pod its first status."""
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod)}
-
-
-def qos_class(pod: Tree) -> str:
-    """Return Guaranteed, Burstable or BestEffort (pkg/apis/core/helper/qos; KEP-753 counts init containers)."""
-    spec = pod["spec"]
-    guaranteed, any_set = True, False
-    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
-        resources = container.get("resources") or {}
-        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-        for name in ("cpu", "memory"):
-            asked, limit = requests.get(name), limits.get(name)
-            any_set = any_set or bool(asked or limit)
-            guaranteed = guaranteed and limit is not None and (asked is None or asked == limit)
-    if not any_set:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod["spec"])}
 
 
 def keep_qos(new: Tree, old: Tree) -> None:
@@ -155,6 +140,16 @@ def local_is_available(service: Tree) -> None:
         }]  # fmt: skip
 
 
+def undefined(definition: Tree) -> None:
+    """Give a new definition the finalizer that its objects are deleted by, and a status that says nothing yet."""
+    finalizers = definition["metadata"].setdefault("finalizers", [])
+    if CLEANUP not in finalizers:
+        finalizers.append(CLEANUP)
+    definition["status"] = {"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []}
+
+
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+
 DEFAULT = Strategy()
 PLAIN = Strategy(generation_of=())
 CUSTOM = Strategy(generation_of_rest=True)
@@ -183,6 +178,9 @@ STORAGE: Mapping[str, Strategy] = {
     "csistoragecapacities.storage.k8s.io": PLAIN,
 }
 CONFIGURATION: Mapping[str, Strategy] = {
+    "customresourcedefinitions.apiextensions.k8s.io": Strategy(
+        on_create=(undefined,), status_durability=Durability.DURABLE, returns_deleted=True
+    ),
     "priorityclasses.scheduling.k8s.io": Strategy(
         generation_of=("value", "globalDefault", "description", "preemptionPolicy")
     ),
@@ -196,7 +194,7 @@ CONFIGURATION: Mapping[str, Strategy] = {
 }
 WORKLOADS: Mapping[str, Strategy] = {
     "deployments.apps": DEPLOYMENT,
-    "replicasets.apps": EMPTY_STATUS,
+    "replicasets.apps": Strategy(on_create=(workloads.no_replicas,)),
     "statefulsets.apps": Strategy(on_create=(workloads.no_stateful_replicas,)),
     "daemonsets.apps": Strategy(on_create=(workloads.no_daemons,)),
     "controllerrevisions.apps": PLAIN,

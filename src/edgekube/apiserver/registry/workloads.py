@@ -21,12 +21,14 @@ def generate_selector(job: Tree) -> None:
     for name, value in ((UID, fields["uid"]), (NAME, fields["name"])):
         labels.setdefault(name, value)
         labels.setdefault(PREFIX + name, value)
+    if not fields.get("labels"):
+        fields["labels"] = dict(labels)
     chosen = spec.setdefault("selector", {})
     chosen.setdefault("matchLabels", {}).setdefault(PREFIX + UID, fields["uid"])
 
 
 def no_replicas(obj: Tree) -> None:
-    """Give a new ReplicationController its status."""
+    """Give a new ReplicaSet or ReplicationController its status."""
     obj["status"] = {"replicas": 0}
 
 

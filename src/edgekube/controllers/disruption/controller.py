@@ -66,9 +66,7 @@ class Disruption:
         await self._write(budget, decided.status)
         return decided.again
 
-    async def _wanted(
-        self, budget: policy_v1.PodDisruptionBudget, pods: Sequence[core_v1.Pod]
-    ) -> Wanted:
+    async def _wanted(self, budget: policy_v1.PodDisruptionBudget, pods: Sequence[core_v1.Pod]) -> Wanted:
         if not needs_scale(budget.spec):
             return Wanted(0, ())
         wanted = await self.owners.wanted(pods)

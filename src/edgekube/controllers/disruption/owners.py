@@ -1,14 +1,16 @@
 """How many pods the owners of some pods want: built-in workloads from caches, others by their scale."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgekube.api.errors import NotFound
 from edgekube.api.kinds import apps_v1 as apps
 from edgekube.api.kinds import core_v1 as core
 from edgekube.api.resource import Key, Resource
 from edgekube.api.types import autoscaling_v1, core_v1, meta_v1
+from edgekube.control.informer import Informer
 from edgekube.controllers.context import Context
 from edgekube.controllers.ownership import controller_of
 from edgekube.lib.errors import EdgekubeError
@@ -33,7 +35,7 @@ class Owners:
         informers = context.informers
         self.replica_sets = informers.of(apps.REPLICA_SETS)
         self.deployments = informers.of(apps.DEPLOYMENTS)
-        self._readers = {
+        self._readers: Mapping[tuple[str, str], Informer[Any]] = {
             ("apps/v1", "StatefulSet"): informers.of(apps.STATEFUL_SETS),
             ("v1", "ReplicationController"): informers.of(core.REPLICATION_CONTROLLERS),
         }

@@ -1,6 +1,6 @@
 """What a PodDisruptionBudget allows, as a pure decision (pkg/controller/disruption in Kubernetes)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekube.api.intstr import scaled
@@ -88,7 +88,7 @@ def unknown(
 
 def _disrupted(
     budget: policy_v1.PodDisruptionBudget, pods: Sequence[core_v1.Pod], now: float
-) -> tuple[Mapping[str, str], tuple[core_v1.Pod, ...], list[float]]:
+) -> tuple[dict[str, str], tuple[core_v1.Pod, ...], list[float]]:
     pending: dict[str, str] = {}
     late, waits = [], []
     for pod in pods:

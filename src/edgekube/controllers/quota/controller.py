@@ -88,7 +88,8 @@ class Quotas:
         if _lower(used, found.status.used) and (wait := self._settling(key, found)) > 0:
             return wait
         await self._writer.update(msgspec.structs.replace(found, status=status), subresource="status")
-        return RESYNC
+        # Until now nobody was charged for what it newly limits: look again.
+        return RESYNC if found.status.hard.keys() >= names.keys() else 2 * SETTLE
 
     def _settling(self, key: Key, found: core_v1.ResourceQuota) -> float:
         """Return how many seconds the quota must still be left alone."""

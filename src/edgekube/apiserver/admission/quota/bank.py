@@ -141,9 +141,7 @@ class Bank:
                 self.refund(namespace, request)
         return True
 
-    async def _write(
-        self, account: _Open, key: Key, tree: Tree, *, revision: int, returned: int
-    ) -> bool:
+    async def _write(self, account: _Open, key: Key, tree: Tree, *, revision: int, returned: int) -> bool:
         durability = strategy_of(RESOURCE_QUOTAS).status_durability
         try:
             stored = await self._vault.write(

@@ -1,0 +1,1 @@
+"""The Pod Security Standards (kubernetes.io/docs/concepts/security/pod-security-standards)."""

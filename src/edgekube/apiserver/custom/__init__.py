@@ -1,0 +1,1 @@
+"""Custom resources: serving what CustomResourceDefinitions define."""
