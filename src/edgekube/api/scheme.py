@@ -1,18 +1,20 @@
 """The scheme: every built-in resource, found by path or by kind. Adding a kind is adding a row."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from edgekube.api.kinds import (
     admissionregistration_v1,
     apiextensions_v1,
     apiregistration_v1,
     apps_v1,
+    autoscaling_v1,
     autoscaling_v2,
     batch_v1,
     certificates_v1,
     coordination_v1,
     core_v1,
     discovery_v1,
+    events_v1,
     flowcontrol_v1,
     metrics_v1beta1,
     networking_v1,
@@ -29,9 +31,11 @@ BUILT_IN: tuple[AnyResource, ...] = (
     *apps_v1.RESOURCES,
     *batch_v1.RESOURCES,
     *autoscaling_v2.RESOURCES,
+    *autoscaling_v1.RESOURCES,
     *policy_v1.RESOURCES,
     *networking_v1.RESOURCES,
     *discovery_v1.RESOURCES,
+    *events_v1.RESOURCES,
     *coordination_v1.RESOURCES,
     *rbac_v1.RESOURCES,
     *certificates_v1.RESOURCES,
@@ -44,6 +48,12 @@ BUILT_IN: tuple[AnyResource, ...] = (
     *flowcontrol_v1.RESOURCES,
     *metrics_v1beta1.RESOURCES,
 )
+
+VIEWS: Mapping[AnyResource, AnyResource] = {
+    events_v1.EVENTS: core_v1.EVENTS,
+    autoscaling_v1.HORIZONTAL_POD_AUTOSCALERS: autoscaling_v2.HORIZONTAL_POD_AUTOSCALERS,
+}
+"""Rows that show what another row stores."""
 
 
 class Scheme:

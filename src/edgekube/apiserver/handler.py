@@ -10,11 +10,12 @@ import msgspec
 from edgekube.api.errors import InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, StatusError
 from edgekube.apiserver import virtual
 from edgekube.apiserver.authz import Access
-from edgekube.apiserver.codec import check_kind, yaml_of
+from edgekube.apiserver.codec import yaml_of
 from edgekube.apiserver.exchange import Exchange, Parts, Serve
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.negotiate import YAML, choose
 from edgekube.apiserver.present import Presenter
+from edgekube.apiserver.registry import problems
 from edgekube.apiserver.request import Request, Response
 from edgekube.apiserver.route import Address, Target, not_served, resolve, split, verb_of
 from edgekube.apiserver.subresources import subresource_of
@@ -128,8 +129,11 @@ async def _viewed(exchange: Exchange, view: View, serve: Serve) -> Response:
     whole = shown.subresource in WHOLE
     if whole and exchange.verb in {"create", "update"}:
         tree = exchange.tree()
-        check_kind(tree, view.row.api_version, view.row.kind)
-        exchange.sent = await view.stored(tree)
+        validation = exchange.query.get("fieldValidation", "")
+        found = exchange.parts.codec.normalise(tree, view.row, validation, exchange.warnings)
+        if found.missing:
+            raise problems.invalid(view.row.kind, view.row.group, shown.name, found.missing)
+        exchange.sent = await view.stored(found.tree)
     exchange.target = replace(shown, row=view.storage)
     try:
         response = await serve(exchange)

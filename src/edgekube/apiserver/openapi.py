@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from edgekube.api import openapi
+from edgekube.api.openapi.custom import SchemaOf
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
 from edgekube.apiserver.request import Request, Response
@@ -22,10 +23,17 @@ FOR_EVER = ("Cache-Control", "public, immutable, max-age=31536000")
 class OpenApiPages:
     """Serves the rows that `rows` returns; `version` goes into the hash that clients cache by."""
 
-    def __init__(self, schemas: Schemas, rows: Callable[[], Iterable[AnyResource]], version: str) -> None:
+    def __init__(
+        self,
+        schemas: Schemas,
+        rows: Callable[[], Iterable[AnyResource]],
+        version: str,
+        *,
+        schema_of: SchemaOf,
+    ) -> None:
         self._schemas = schemas
         self._rows = rows
-        self._version = version
+        self._version, self._schema_of = version, schema_of
         self._documents: dict[tuple[str, str], bytes] = {}
         self._building = asyncio.Lock()
 
@@ -61,10 +69,13 @@ class OpenApiPages:
         return self._documents[key]
 
     def _build(self, group: str, version: str) -> bytes:
-        tree = openapi.document(self._schemas, group, version, self._rows())
+        tree = openapi.document(self._schemas, group, version, self._rows(), schema_of=self._schema_of)
         return gzip.compress(msgspec.json.encode(tree), LEVEL)
 
     def _digest(self, path: str) -> str:
         """Hash what documents are made from: the server's version and the rows served."""
-        text = "\n".join(f"{r.path()} {r.kind} {r.verbs} {r.subresources}" for r in self._rows())
+        text = "\n".join(
+            f"{r.path()} {r.kind} {r.verbs} {r.subresources} {r.custom.revision if r.custom else ''}"
+            for r in self._rows()
+        )
         return hashlib.sha256(f"{self._version}\n{path}\n{text}".encode()).hexdigest()[:32].upper()

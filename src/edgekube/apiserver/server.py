@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from edgekube.api.kinds.core_v1 import SERVICES
+from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
-from edgekube.api.scheme import Scheme
+from edgekube.api.scheme import VIEWS, Scheme
 from edgekube.apiserver import pages, virtual
 from edgekube.apiserver.admission.base import Chain
 from edgekube.apiserver.admission.certificates import CertificateRequests
@@ -42,6 +43,7 @@ from edgekube.apiserver.reading import Reading
 from edgekube.apiserver.registry.meta import utcnow
 from edgekube.apiserver.registry.registry import Registry
 from edgekube.apiserver.registry.storage import Storage
+from edgekube.apiserver.request import Tree
 from edgekube.apiserver.streaming import Streaming
 from edgekube.apiserver.versions import Versions
 from edgekube.client.base import Carrier
@@ -83,7 +85,7 @@ class ApiServer:
         self.scheme = scheme or Scheme()
         self.ready = asyncio.Event()
         self.metrics = Metrics()
-        self._caches = Caches(store, self.scheme)
+        self._caches = Caches(store, [row for row in self.scheme if row not in VIEWS])
         self._storage = Storage(self._caches)
         self._addresses = Addresses(config.service_cidr, config.node_ports)
         self._discovery: Discovery | None = None
@@ -180,7 +182,12 @@ class ApiServer:
         alive = {"ping": lambda: True}
         ready = {**alive, "caches": self.ready.is_set}
         discovery = pages.discovery_page(self._discover)
-        documents = OpenApiPages(self.parts.codec.schemas, lambda: tuple(self.scheme), self.config.version)
+        documents = OpenApiPages(
+            self.parts.codec.schemas,
+            lambda: tuple(self.scheme),
+            self.config.version,
+            schema_of=self._schema_of,
+        )
         checks = {"healthz": ready, "livez": alive, "readyz": ready}
         health = {name: pages.health_page(name, table) for name, table in checks.items()}
         return Pages(
@@ -192,6 +199,9 @@ class ApiServer:
             },
             below={"api": discovery, "apis": discovery, "openapi": documents.page, **health},
         )
+
+    def _schema_of(self, row: AnyResource) -> Tree:
+        return self._definitions.schema_of(row)
 
     def _discover(self) -> Discovery:
         if self._discovery is None or self._discovered != self.scheme.generation:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from edgekube.api.conversion import convert
 from edgekube.api.resource import AnyResource
+from edgekube.api.scheme import VIEWS
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.watching import Event, Events, close, event
 
@@ -72,7 +74,10 @@ class Versions:
     """The views by path."""
 
     def __init__(self, views: Mapping[tuple[str, str, str], View] | None = None) -> None:
-        self._views = dict(views or {})
+        self._views = {
+            (row.group, row.version, row.plural): View(row, storage, built_in)
+            for row, storage in VIEWS.items()
+        } | dict(views or {})
 
     def of(self, row: AnyResource) -> View | None:
         """Return how a row is served, None when it is stored as it is."""
@@ -85,6 +90,11 @@ class Versions:
     def drop(self, row: AnyResource) -> None:
         """Serve a row as it is."""
         self._views.pop((row.group, row.version, row.plural), None)
+
+
+async def built_in(trees: list[Tree], api_version: str) -> list[Tree]:
+    """Convert kinds of ours."""
+    return [convert(tree, api_version) for tree in trees]
 
 
 async def relabelled(trees: list[Tree], api_version: str) -> list[Tree]:

@@ -6,7 +6,9 @@ Documents are built on demand and not kept: cache their compressed bytes.
 from collections.abc import Iterable
 from typing import Any
 
+from edgekube.api.openapi import custom
 from edgekube.api.openapi.components import components
+from edgekube.api.openapi.custom import SchemaOf
 from edgekube.api.openapi.paths import paths
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
@@ -25,23 +27,32 @@ def index(scheme: Iterable[AnyResource], digest: str) -> dict[str, Any]:
     return {"paths": {key: {"serverRelativeURL": f"/openapi/v3/{key}?hash={digest}"} for key in keys}}
 
 
-def document(schemas: Schemas, group: str, version: str, rows: Iterable[AnyResource]) -> dict[str, Any]:
-    """Return the answer to GET /openapi/v3/<group path>, describing `rows` of that group version.
-
-    Rows without a built-in definition (custom resources) are left out.
+def document(
+    schemas: Schemas,
+    group: str,
+    version: str,
+    rows: Iterable[AnyResource],
+    *,
+    schema_of: SchemaOf | None = None,
+) -> dict[str, Any]:
     """
-    here = [
-        row
-        for row in rows
-        if (row.group, row.version) == (group, version) and schemas.definition_of(row.api_version, row.kind)
-    ]
+    Return the answer to GET /openapi/v3/<group path>, describing `rows` of that group version.
+
+    `schema_of` returns the schemas of custom resources.
+    """
+    here = [row for row in rows if (row.group, row.version) == (group, version) and _described(schemas, row)]
     described, roots = paths(schemas, here)
+    own: dict[str, Any] = {}
+    for row in here:
+        if row.custom is not None:
+            own |= custom.schemas(row, schema_of(row) if schema_of else row.custom.schema)
+            roots = (roots - own.keys()) | set(custom.ROOTS)
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION},
         "paths": described,
         "components": {
-            "schemas": components(schemas, roots),
+            "schemas": components(schemas, roots) | own,
             "securitySchemes": {
                 "BearerToken": {
                     "description": "Bearer Token authentication",
@@ -52,3 +63,7 @@ def document(schemas: Schemas, group: str, version: str, rows: Iterable[AnyResou
             },
         },
     }
+
+
+def _described(schemas: Schemas, row: AnyResource) -> bool:
+    return row.custom is not None or schemas.definition_of(row.api_version, row.kind) is not None

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from edgekube.api.openapi import custom
 from edgekube.api.openapi.components import reference
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
@@ -78,10 +79,9 @@ def paths(schemas: Schemas, rows: Iterable[AnyResource]) -> tuple[Tree, set[str]
     found: Tree = {}
     roots = set(_ALWAYS)
     for row in rows:
-        own = _kind(schemas, row.group, row.version, kind=row.kind)
+        own, listed = _kinds(schemas, row)
         if own is None:
             continue
-        listed = _kind(schemas, row.group, row.version, kind=f"{row.kind}List")
         roots |= {own.definition} | ({listed.definition} if listed else set())
         found |= _collection(row, own, listed)
         found[_path(row, "{name}")] = _item(row, own)
@@ -92,6 +92,17 @@ def paths(schemas: Schemas, rows: Iterable[AnyResource]) -> tuple[Tree, set[str]
                 found[_path(row, "{name}", name)] = _subresource(row, sub, kind or own)
                 roots.add((kind or own).definition)
     return dict(sorted(found.items())), roots
+
+
+def _kinds(schemas: Schemas, row: AnyResource) -> tuple[_Kind | None, _Kind | None]:
+    """Return a row's kind and that of its lists."""
+    if row.custom is not None:
+        name = custom.name_of(row)
+        own = _Kind(row.group, row.version, row.kind, name)
+        return own, own._replace(kind=f"{row.kind}List", definition=f"{name}List")
+    kinds = (row.kind, f"{row.kind}List")
+    one, many = (_kind(schemas, row.group, row.version, kind=kind) for kind in kinds)
+    return one, many
 
 
 def _kind(schemas: Schemas, group: str, version: str, *, kind: str) -> _Kind | None:

@@ -34,7 +34,9 @@ def api_service(tree: Tree, problems: Problems) -> None:
     for wrong in names.port_number(service.get("port", 443)):
         problems.invalid("spec.service.port", service.get("port"), f"port is not valid: {wrong}")
     if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
-        problems.invalid("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present")
+        problems.invalid(
+            "spec.insecureSkipTLSVerify", value=True, detail="may not be true if caBundle is present"
+        )
 
 
 def status(tree: Tree, _old: Tree, problems: Problems) -> None:
@@ -59,5 +61,7 @@ def _local(spec: Tree, problems: Problems) -> None:
         problems.invalid("spec.caBundle", f"{size} bytes", "local APIServices may not have a caBundle")
     if spec.get("insecureSkipTLSVerify"):
         problems.invalid(
-            "spec.insecureSkipTLSVerify", True, "local APIServices may not have insecureSkipTLSVerify"
+            "spec.insecureSkipTLSVerify",
+            value=True,
+            detail="local APIServices may not have insecureSkipTLSVerify",
         )

@@ -15,7 +15,7 @@ _CONTROLLER_LENGTH = 250
 
 
 def ingress(tree: Tree, problems: Problems) -> None:
-    """Check an Ingress. (That a new one names its class only once is seen to by admission.)"""
+    """Check an Ingress; that a new one names its class only once is seen to by admission."""
     _spec(tree.get("spec", {}), problems)
 
 

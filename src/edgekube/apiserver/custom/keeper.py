@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from edgekube.api.custom import Rules
+from edgekube.api.custom import OPEN, Rules
 from edgekube.api.errors import Expired, NotFound, StatusError
 from edgekube.api.kinds.apiextensions_v1 import CUSTOM_RESOURCE_DEFINITIONS as DEFINITIONS
 from edgekube.api.resource import AnyResource, Key
@@ -63,6 +63,16 @@ class Definitions:
         for definition in await self._registry.storage.all(DEFINITIONS):
             if names.established(definition):
                 await self._serve(definition)
+
+    def schema_of(self, row: AnyResource) -> Tree:
+        """Return a version's schema as its definition has it, with its texts."""
+        entry = self._caches.of(DEFINITIONS).get("", f"{row.plural}.{row.group}")
+        versions = msgspec.json.decode(entry.raw)["spec"]["versions"] if entry else ()
+        for version in versions:
+            if version["name"] == row.version:
+                schema: Tree = (version.get("schema") or {}).get("openAPIV3Schema") or OPEN
+                return schema
+        return OPEN
 
     async def run(self) -> None:
         """Follow the definitions until cancelled."""

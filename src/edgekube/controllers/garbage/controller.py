@@ -47,8 +47,8 @@ class GarbageCollector:
         self._client, self._scheme = context.client, context.options.scheme
         self.graph = Graph()
         self._loop = Controller[str](self.name, self, workers=WORKERS)
-        self._followed: dict[tuple[str, str, str], Informer[Any]] = {}
-        self._tasks: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._followed: dict[tuple[str, str], Informer[Any]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -142,18 +142,18 @@ class GarbageCollector:
             self._loop.queue.add_after(item.uid, 0.1)
 
     def _rescan(self, group: asyncio.TaskGroup) -> None:
-        rows = {
-            (row.group, row.version, row.plural): row
-            for row in self._scheme
-            if {"list", "watch", "delete"} <= set(row.verbs) and row.group_resource not in IGNORED
-        }
+        rows: dict[tuple[str, str], AnyResource] = {}
+        for row in self._scheme:
+            if {"list", "watch", "delete"} <= set(row.verbs) and row.group_resource not in IGNORED:
+                # Another version shows the same objects.
+                rows.setdefault((row.group, row.plural), row)
         for path in self._followed.keys() - rows.keys():
             self._unfollow(path)
         for path, row in rows.items():
             if path not in self._followed:
                 self._follow(path, row, group)
 
-    def _follow(self, path: tuple[str, str, str], row: AnyResource, group: asyncio.TaskGroup) -> None:
+    def _follow(self, path: tuple[str, str], row: AnyResource, group: asyncio.TaskGroup) -> None:
         informer = self._context.informers.known(row)
         if informer is None:
             informer = Informer(self._client, replace(row, type=Partial))
@@ -161,7 +161,7 @@ class GarbageCollector:
         self._followed[path] = informer
         informer.subscribe(lambda old, new: self._changed(row, old, new))
 
-    def _unfollow(self, path: tuple[str, str, str]) -> None:
+    def _unfollow(self, path: tuple[str, str]) -> None:
         informer = self._followed.pop(path)
         if task := self._tasks.pop(path, None):
             task.cancel()
