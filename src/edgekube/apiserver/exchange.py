@@ -20,6 +20,7 @@ from edgekube.apiserver.request import Request, Response, Tree
 from edgekube.apiserver.route import Target
 from edgekube.apiserver.versions import Versions, View
 
+LONGEST_MANAGER = 128
 DRY_RUN = ("", "All")
 
 
@@ -58,6 +59,16 @@ class Exchange:
         """The query parameters."""
         return self.request.query
 
+    def _manager(self) -> str:
+        """Return who owns what this request writes: what it says, or else the program's name."""
+        named = self.query.get("fieldManager", "")
+        if len(named.encode()) > LONGEST_MANAGER or not named.isprintable():
+            raise BadRequest(
+                f"fieldManager: Invalid value: {named!r}: must be printable, and at most 128 bytes long"
+            )
+        agent = self.request.headers.get("user-agent", "").partition("/")[0]
+        return named or agent[:LONGEST_MANAGER] or "unknown"
+
     def tree(self) -> Tree:
         """Decode the body; raises BadRequest or UnsupportedMediaType."""
         if self.sent is not None:
@@ -74,6 +85,7 @@ class Exchange:
             user=self.request.user,
             dry_run=bool(dry_run),
             validation=self.query.get("fieldValidation", ""),
+            manager=self._manager(),
             warnings=self.warnings,
         )
 

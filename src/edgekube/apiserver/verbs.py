@@ -6,9 +6,11 @@ from functools import partial
 import msgspec
 
 from edgekube.api import patch
-from edgekube.api.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
+from edgekube.api.errors import BadRequest, Cause, MethodNotAllowed, UnsupportedMediaType
+from edgekube.apiserver import apply
 from edgekube.apiserver.codec import from_json, join_list
 from edgekube.apiserver.exchange import Exchange, Serve, answer, success
+from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.deletion import DeleteOptions, options_from
 from edgekube.apiserver.registry.parts import MAIN, Part
 from edgekube.apiserver.registry.strategy import strategy_of
@@ -19,6 +21,7 @@ PATCH_TYPES = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    apply.MEDIA,
 )
 
 
@@ -52,6 +55,11 @@ async def update(exchange: Exchange, *, part: Part = MAIN) -> Response:
 
 async def patch_(exchange: Exchange, *, part: Part = MAIN) -> Response:
     """Change an object, or a part of it."""
+    if exchange.request.headers.get("content-type", "").partition(";")[0].strip() == apply.MEDIA:
+        return await apply.apply(exchange, part=part)
+    if "force" in exchange.query:
+        cause = Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
+        raise problems.invalid("PatchOptions", "meta.k8s.io", "", [cause])
 
     def plain(tree: Tree) -> Tree:
         return patched(exchange, tree, exchange.target.row.api_version, exchange.target.row.kind)
@@ -69,7 +77,7 @@ async def patch_(exchange: Exchange, *, part: Part = MAIN) -> Response:
 def patched(exchange: Exchange, tree: Tree, api_version: str, kind: str) -> Tree:
     """Return `tree`, an object of that kind, with the request's patch applied."""
     media = exchange.request.headers.get("content-type", "").partition(";")[0].strip()
-    if media not in PATCH_TYPES:
+    if media not in PATCH_TYPES or media == apply.MEDIA:
         accepted = ", ".join(PATCH_TYPES)
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {accepted}"

@@ -19,6 +19,7 @@ from edgekube.apiserver.admission.base import Attributes, Chain
 from edgekube.apiserver.cache import with_revision
 from edgekube.apiserver.codec import Codec, encode
 from edgekube.apiserver.identity import User
+from edgekube.apiserver.managing import FieldManager
 from edgekube.apiserver.registry import deletion, meta, problems
 from edgekube.apiserver.registry.deletion import DeleteOptions
 from edgekube.apiserver.registry.parts import MAIN, Part
@@ -45,6 +46,10 @@ class Action:
     user: User
     dry_run: bool = False
     validation: str = ""
+    manager: str = "kube-apiserver"
+    """Who owns what this write changes (fieldManager)."""
+    applied: bool = False
+    """Whether the wished form says itself who owns what (server-side apply)."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -67,6 +72,7 @@ class Registry:
         self.codec = codec
         self.admission = admission
         self.now = now
+        self.fields = FieldManager(codec.schemas)
 
     async def get(self, target: Target) -> bytes:
         """Return the object; raises NotFound."""
@@ -95,6 +101,7 @@ class Registry:
         try:
             await self.admission.admit(attributes)
             self._validate(action, found, validation.create(row, obj))
+            self._own(action, obj, None)
             stored = await self._insert(action, obj, tries=NAME_TRIES if generated else 1)
         except REFUSED:
             attributes.settle(written=False)
@@ -182,6 +189,7 @@ class Registry:
         gone = deletion.finished(row, new)
         if new == old and not gone:
             return Outcome(stored.body)
+        self._own(action, new, old)
         value = encode(new)
         if action.dry_run:
             return Outcome(with_revision(value, stored.revision), gone=gone)
@@ -191,6 +199,14 @@ class Registry:
         durability = part.durability(row)
         written = await self.storage.write(row, key, value, expected=stored.revision, durability=durability)
         return Outcome(written.body)
+
+    def _own(self, action: Action, new: Tree, old: Tree | None) -> None:
+        """Note whose the changed fields are now."""
+        if not action.applied:
+            self.fields.wrote(
+                action.target.row, new, old, manager=action.manager, subresource=action.target.subresource,
+                now=self.now(),
+            )  # fmt: skip
 
     async def delete(self, action: Action, options: DeleteOptions) -> Outcome:
         """Delete, or mark for deletion; raises NotFound or Conflict (preconditions)."""

@@ -1,0 +1,24 @@
+"""Field ownership and server-side apply (KEP-555; sigs.k8s.io/structured-merge-diff)."""
+
+from edgekube.api.managed.entries import (
+    APPLY,
+    UPDATE,
+    Applied,
+    BadEntries,
+    Conflict,
+    Conflicts,
+    Manager,
+    Managers,
+    applied,
+    decode,
+    encode,
+    updated,
+)
+from edgekube.api.managed.extract import Untyped, fields_of
+from edgekube.api.managed.sets import Fields, text
+from edgekube.api.managed.shape import DEDUCED, BuiltIn, Shape, of_schema
+
+__all__ = [
+    "APPLY", "DEDUCED", "UPDATE", "Applied", "BadEntries", "BuiltIn", "Conflict", "Conflicts", "Fields", "Manager",
+    "Managers", "Shape", "Untyped", "applied", "decode", "encode", "fields_of", "of_schema", "text", "updated",
+]  # fmt: skip

@@ -1,0 +1,215 @@
+"""Who owns which fields: metadata.managedFields, and what a write does to it (KEP-555). Pure."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgekube.api.managed import sets
+from edgekube.api.managed.extract import compare, fields_of
+from edgekube.api.managed.merge import merge, remove
+from edgekube.api.managed.sets import Fields
+from edgekube.api.managed.shape import Shape
+from edgekube.lib.errors import EdgekubeError
+
+Tree = dict[str, Any]
+APPLY, UPDATE = "Apply", "Update"
+MOST_UPDATES = 10
+ANCIENT, BEFORE = "ancient-changes", "before-first-apply"
+FORMAT = "FieldsV1"
+SYSTEM: Fields = {
+    "f:apiVersion": {}, "f:kind": {},
+    "f:metadata": {
+        ".": {}, "f:name": {}, "f:namespace": {}, "f:creationTimestamp": {}, "f:selfLink": {}, "f:uid": {},
+        "f:generation": {}, "f:managedFields": {}, "f:resourceVersion": {},
+    },
+}  # fmt: skip
+"""What the server itself sets, and nobody owns."""
+
+
+class BadEntries(EdgekubeError):
+    """Entries of metadata.managedFields that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Manager:
+    """Who: a name, how it writes, through which version and subresource."""
+
+    operation: str
+    name: str
+    api_version: str
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What a manager owns, and since when (RFC 3339) in this extent."""
+
+    fields: Fields
+    time: str
+
+
+Managers = Mapping[Manager, Owned]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A field that an apply would take from somebody."""
+
+    manager: Manager
+    time: str
+    path: sets.Path
+
+
+class Conflicts(EdgekubeError):
+    """An apply without force meets fields of others."""
+
+    def __init__(self, found: Sequence[Conflict]) -> None:
+        super().__init__(f"{len(found)} conflicts")
+        self.found = found
+
+
+def decode(entries: Sequence[Tree]) -> dict[Manager, Owned]:
+    """Read metadata.managedFields; raises BadEntries."""
+    found: dict[Manager, Owned] = {}
+    for entry in entries:
+        operation = entry.get("operation")
+        fields = entry.get("fieldsV1") or {}
+        if (
+            operation not in {APPLY, UPDATE}
+            or entry.get("fieldsType", FORMAT) != FORMAT
+            or not isinstance(fields, dict)
+        ):
+            raise BadEntries(f"invalid managedFields entry of {entry.get('manager')!r}")
+        who = Manager(
+            operation, entry.get("manager", ""), entry.get("apiVersion", ""), entry.get("subresource", "")
+        )
+        found[who] = Owned(fields, entry.get("time") or "")
+    return found
+
+
+def encode(managers: Managers) -> list[Tree]:
+    """Return the entries, those that apply first, then by age."""
+    entries = []
+    for who in sorted(
+        managers, key=lambda m: (m.operation, managers[m].time, m.name, m.api_version, m.subresource)
+    ):
+        owned = managers[who]
+        entry: Tree = {
+            "manager": who.name, "operation": who.operation, "apiVersion": who.api_version, "time": owned.time,
+            "fieldsType": FORMAT, "fieldsV1": owned.fields,
+        }  # fmt: skip
+        if not owned.time:
+            del entry["time"]
+        if who.subresource:
+            entry["subresource"] = who.subresource
+        entries.append(entry)
+    return entries
+
+
+# `ignored` are top-level elements (`f:status`) that a write of this kind leaves alone.
+
+
+def updated(
+    managers: Managers,
+    old: Tree,
+    new: Tree,
+    *,
+    shape: Shape,
+    who: Manager,
+    now: str,
+    ignored: Container[str] = (),
+) -> dict[Manager, Owned]:
+    """Return the owners after an ordinary write: what it changed is the writer's alone."""
+    change = compare(old, new, shape)
+    changed = _ownable(change.changed, ignored)
+    if not changed and not change.removed:
+        return dict(managers)
+    found: dict[Manager, Owned] = {}
+    for other, owned in managers.items():
+        left = sets.difference(owned.fields, change.removed)
+        if other != who:
+            left = sets.difference(left, changed)
+        if left:
+            found[other] = owned if left == owned.fields else Owned(left, owned.time)
+    before = found.get(who)
+    mine = sets.union(before.fields, changed) if before else changed
+    if mine and (before is None or mine != before.fields or change):
+        found[who] = Owned(mine, now)
+    return _capped(found)
+
+
+def _ownable(fields: Fields, ignored: Container[str]) -> Fields:
+    """Leave out what the server sets, and whole top-level fields that this kind of write does not touch."""
+    return sets.difference({k: v for k, v in fields.items() if k not in ignored}, SYSTEM)
+
+
+def _capped(managers: dict[Manager, Owned]) -> dict[Manager, Owned]:
+    """Keep the newest updaters; what the oldest ones own goes to one that stands for all of them."""
+    updaters = sorted(
+        (m for m in managers if m.operation == UPDATE), key=lambda m: (managers[m].time, m.name)
+    )
+    surplus = len(updaters) - MOST_UPDATES
+    if surplus <= 0:
+        return managers
+    found = dict(managers)
+    for old in [m for m in updaters if m.name != ANCIENT][: surplus + 1]:
+        ancient = Manager(UPDATE, ANCIENT, old.api_version)
+        owned = found.pop(old)
+        kept = found.get(ancient)
+        fields = sets.union(kept.fields, owned.fields) if kept else owned.fields
+        found[ancient] = Owned(fields, max(owned.time, kept.time if kept else ""))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply leads to."""
+
+    tree: Tree
+    managers: Managers
+
+
+def applied(
+    managers: Managers,
+    live: Tree,
+    config: Tree,
+    *,
+    shape: Shape,
+    who: Manager,
+    now: str,
+    force: bool,
+    ignored: Container[str] = (),
+) -> Applied:
+    """Apply a configuration; raises Conflicts, and Untyped for fields the schema does not know."""
+    wished = _ownable(fields_of(config, shape, strict=True), ignored)
+    config = {name: value for name, value in config.items() if f"f:{name}" not in ignored}
+    found = dict(managers)
+    if not found and live.get("metadata", {}).get("uid"):
+        # Somebody made it before anybody kept track: what is there is not up for grabs.
+        before = _ownable(fields_of(live, shape), ignored)
+        found[Manager(UPDATE, BEFORE, who.api_version)] = Owned(before, now)
+    last = found.pop(who, None)
+    merged = merge(live, config, shape)
+    if last is not None:
+        owned: Fields = wished
+        for rest in found.values():
+            owned = sets.union(owned, rest.fields)
+        merged = remove(merged, last.fields, sets.union(owned, SYSTEM), shape)
+    change = compare(live, merged, shape)
+    taken = sets.difference(change.changed, SYSTEM)
+    conflicts = [
+        Conflict(other, mine.time, path)
+        for other, mine in sorted(found.items())
+        for path in sets.paths(sets.intersection(mine.fields, taken))
+    ]
+    if conflicts and not force:
+        raise Conflicts(conflicts)
+    for loser, mine in list(found.items()):
+        left = sets.difference(sets.difference(mine.fields, taken), change.removed)
+        if not left:
+            del found[loser]
+        elif left != mine.fields:
+            found[loser] = Owned(left, mine.time)
+    if wished:
+        found[who] = last if last is not None and last.fields == wished else Owned(wished, now)
+    return Applied(merged, found)
