@@ -152,7 +152,8 @@ def _capped(managers: dict[Manager, Owned]) -> dict[Manager, Owned]:
     if surplus <= 0:
         return managers
     found = dict(managers)
-    for old in [m for m in updaters if m.name != ANCIENT][: surplus + 1]:
+    known = any(m.name == ANCIENT for m in updaters)
+    for old in [m for m in updaters if m.name != ANCIENT][: surplus + (not known)]:
         ancient = Manager(UPDATE, ANCIENT, old.api_version)
         owned = found.pop(old)
         kept = found.get(ancient)
