@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgekube.api import jsonpath, structural
+from edgekube.api import cel, jsonpath, structural
 from edgekube.api.validation import names
 from edgekube.api.validation.problems import IMMUTABLE, Problems
 
@@ -85,6 +85,7 @@ def _version(version: Tree, path: str, problems: Problems) -> None:
         problems.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
     else:
         structural.check(schema, f"{path}.schema.openAPIV3Schema", problems)
+        cel.check_rules(schema, f"{path}.schema.openAPIV3Schema", problems)
     for number, column in enumerate(version.get("additionalPrinterColumns", ())):
         _column(column, f"{path}.additionalPrinterColumns[{number}]", problems)
     scale = version.get("subresources", {}).get("scale")

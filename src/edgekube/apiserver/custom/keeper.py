@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from edgekube.api.cel import compiled_rules
 from edgekube.api.custom import OPEN, Rules
 from edgekube.api.errors import Expired, NotFound, StatusError
 from edgekube.api.kinds.apiextensions_v1 import CUSTOM_RESOURCE_DEFINITIONS as DEFINITIONS
 from edgekube.api.resource import AnyResource, Key
 from edgekube.api.scheme import Scheme
+from edgekube.api.structural import lean
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.custom import names
 from edgekube.apiserver.custom.rows import fingerprint, rows_of, storage_version
@@ -34,6 +36,18 @@ CLEANUP_SECONDS = 1.0
 
 Compile = Callable[[Tree], Mapping[str, Rules]]
 """Returns the CEL rules of a definition's versions."""
+
+
+def compiled(definition: Tree) -> Mapping[str, Rules]:
+    """Compile the rules of every version that has any."""
+    found = {}
+    for version in definition["spec"]["versions"]:
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if schema and (rules := compiled_rules(lean(schema))) is not None:
+            found[version["name"]] = rules
+    return found
+
+
 Converter = Callable[[Tree], Convert]
 """Returns the conversion of a definition with strategy Webhook."""
 
@@ -51,7 +65,7 @@ class Definitions:
 
     def __init__(
         self, scheme: Scheme, caches: Caches, versions: Versions, registry: Registry, *,
-        compile_rules: Compile | None = None, converter: Converter | None = None,
+        compile_rules: Compile = compiled, converter: Converter | None = None,
     ) -> None:  # fmt: skip
         self._scheme, self._caches, self._versions, self._registry = scheme, caches, versions, registry
         self._compile, self._converter = compile_rules, converter
@@ -125,7 +139,7 @@ class Definitions:
         before = self._served.get(name)
         if before is not None and before.print == mark:
             return
-        rules = self._compile(definition) if self._compile else {}
+        rules = self._compile(definition)
         rows = rows_of(definition, rules=rules)
         if "deletionTimestamp" in definition["metadata"]:
             rows = [replace(row, verbs=tuple(verb for verb in row.verbs if verb != "create")) for row in rows]

@@ -1,0 +1,6 @@
+"""CEL as Kubernetes uses it: validation rules, match conditions, admission policies (Kubernetes docs, "CEL in Kubernetes")."""
+
+from edgekube.api.cel.program import CelError, Program, compile_expression
+from edgekube.api.cel.rules import check_rules, compiled_rules
+
+__all__ = ["CelError", "Program", "check_rules", "compile_expression", "compiled_rules"]
