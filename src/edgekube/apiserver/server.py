@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from edgekube.api import defaults
 from edgekube.api.kinds.core_v1 import SERVICES
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
@@ -18,8 +19,10 @@ from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, Protected
 from edgekube.apiserver.admission.limits import LimitRanger
 from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, Priority, ServiceAccount
 from edgekube.apiserver.admission.podsecurity.plugin import PodSecurity
+from edgekube.apiserver.admission.policy.plugin import ValidatingAdmissionPolicies
 from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
+from edgekube.apiserver.admission.webhook.plugin import MutatingWebhooks, Renew, ValidatingWebhooks
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
 from edgekube.apiserver.authn.base import Authentication
 from edgekube.apiserver.authn.certificates import Certificates
@@ -28,6 +31,7 @@ from edgekube.apiserver.authz import Authorization, Authorizer, BuiltIn
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.codec import Codec
 from edgekube.apiserver.custom.keeper import Definitions
+from edgekube.apiserver.dial import Dialer
 from edgekube.apiserver.discovery import Discovery
 from edgekube.apiserver.exchange import Parts
 from edgekube.apiserver.handler import Handler, Pages
@@ -46,6 +50,7 @@ from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.streaming import Streaming
 from edgekube.apiserver.versions import Versions
+from edgekube.apiserver.webhook_client import WebhookClient
 from edgekube.client.base import Carrier
 from edgekube.store.base import Store
 from edgekube.transport.base import StreamGateway
@@ -91,6 +96,7 @@ class ApiServer:
         self._discovery: Discovery | None = None
         self._discovered = 0
         self._versions = Versions()
+        self._webhooks = WebhookClient(Dialer(self._storage, gateway))
         self.parts = self._parts(schemas)
         self._definitions = Definitions(self.scheme, self._caches, self._versions, self.parts.registry)
         self.handler = Handler(self.parts, Presenter(utcnow), self._pages(), self.metrics)
@@ -152,7 +158,12 @@ class ApiServer:
             registry=Registry(
                 storage,
                 codec,
-                self._admission(EscalationCheck(rbac, authorization), CertificateRequests(authorization)),
+                self._admission(
+                    codec,
+                    authorization,
+                    EscalationCheck(rbac, authorization),
+                    CertificateRequests(authorization),
+                ),
             ),
             reading=Reading(self._caches),
             authentication=Authentication(authenticators),
@@ -162,7 +173,14 @@ class ApiServer:
             tokens=tokens,
         )
 
-    def _admission(self, escalation: EscalationCheck, certificates: CertificateRequests) -> Chain:
+    def _admission(
+        self,
+        codec: Codec,
+        authorization: Authorization,
+        escalation: EscalationCheck,
+        certificates: CertificateRequests,
+    ) -> Chain:
+        reviewed = (self.scheme, self._caches, self._storage, self._webhooks)
         return Chain((
             NamespaceLifecycle(self._storage),
             ProtectedNames(),
@@ -173,7 +191,10 @@ class ApiServer:
             Priority(),
             LimitRanger(self._storage),
             PodSecurity(self._storage),
+            MutatingWebhooks(*reviewed, renew=_renewal(codec)),
             self._addresses,
+            ValidatingAdmissionPolicies(self.scheme, self._caches, self._storage, authorization),
+            ValidatingWebhooks(*reviewed),
             # Last: it charges what the others made of the object.
             ResourceQuota(self._storage),
         ))  # fmt: skip
@@ -211,3 +232,14 @@ class ApiServer:
 
     async def _metrics_text(self) -> str:
         return self.metrics.text((name, len(cache)) for name, cache in self._caches)
+
+
+def _renewal(codec: Codec) -> Renew:
+    """Return what makes an object that a webhook changed whole again."""
+
+    def renew(row: AnyResource, tree: Tree) -> Tree:
+        found = codec.normalise(tree, row, "Ignore", []).tree
+        defaults.apply(row, found)
+        return found
+
+    return renew

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgekube.api.errors import Forbidden
 from edgekube.api.resource import AnyResource, Key
@@ -22,11 +22,23 @@ class Attributes:
     user: User
     old: Tree | None = None
     dry_run: bool = False
+    settling: bool = False
+    """Whether an update was the end of the object: nobody can refuse that any more."""
     warnings: list[str] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
     """Called when the write did not happen (refused, lost a race, dry run)."""
     done: list[Callable[[], None]] = field(default_factory=list)
     """Called when the write is acknowledged."""
+
+    @property
+    def operation(self) -> str:
+        """CREATE, UPDATE or DELETE, as reviews name it."""
+        return self.verb.upper()
+
+    @property
+    def subresource(self) -> str:
+        """The part written, "" for the object."""
+        return self.target.subresource
 
     def forbid(self, why: str) -> Forbidden:
         """Return the error that refuses this write."""
@@ -54,32 +66,71 @@ class Objects(Protocol):
 
 
 class Plugin(Protocol):
-    """One admission plug-in."""
+    """
+    One admission plug-in: it has `admit`, `validate` or both.
+
+    `admit` may change the object or refuse the write; it runs before the kind's own validation.
+    `validate` only refuses; it runs when nothing changes the object any more.
+    """
 
     verbs: frozenset[str]
     resources: frozenset[str]
     """Group resources (`pods`, `deployments.apps`) it wants to see; empty: all."""
+
+
+@runtime_checkable
+class Mutating(Protocol):
+    """A plug-in with a say before validation."""
 
     async def admit(self, attributes: Attributes) -> None:
         """Change the object, or raise a StatusError to refuse it."""
         ...
 
 
+@runtime_checkable
+class Validating(Protocol):
+    """A plug-in with a say after validation."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raise a StatusError to refuse the object as it is now."""
+        ...
+
+
 class Chain:
-    """The plug-ins in order, looked up once per verb and resource."""
+    """
+    The plug-ins in order, looked up once per verb, resource and phase.
+
+    Those with `everywhere = True` also see writes to parts that are not admitted otherwise (status …).
+    """
 
     def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
         self.plugins = tuple(plugins)
-        self._chosen: dict[tuple[str, str], tuple[Plugin, ...]] = {}
+        self._chosen: dict[tuple[str, str, bool, str], tuple[Plugin, ...]] = {}
 
-    async def admit(self, attributes: Attributes) -> None:
-        """Run every plug-in that wants this write."""
-        wanted = (attributes.verb, attributes.target.row.group_resource)
-        chosen = self._chosen.get(wanted)
-        if chosen is None:
-            chosen = self._chosen[wanted] = tuple(p for p in self.plugins if _wants(p, *wanted))
-        for plugin in chosen:
+    async def admit(self, attributes: Attributes, *, whole: bool = True) -> None:
+        """Run every mutating plug-in that wants this write; `whole` says that it is not just a part of the object."""
+        for plugin in self._wanted(attributes, "admit", whole=whole):
+            assert isinstance(plugin, Mutating)
             await plugin.admit(attributes)
+
+    async def validate(self, attributes: Attributes, *, whole: bool = True) -> None:
+        """Run every validating plug-in that wants this write."""
+        for plugin in self._wanted(attributes, "validate", whole=whole):
+            assert isinstance(plugin, Validating)
+            await plugin.validate(attributes)
+
+    def _wanted(self, attributes: Attributes, phase: str, *, whole: bool) -> tuple[Plugin, ...]:
+        key = (attributes.verb, attributes.target.row.group_resource, whole, phase)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            chosen = self._chosen[key] = tuple(
+                plugin
+                for plugin in self.plugins
+                if hasattr(plugin, phase)
+                and _wants(plugin, attributes.verb, key[1])
+                and (whole or getattr(plugin, "everywhere", False))
+            )
+        return chosen
 
 
 def _wants(plugin: Plugin, verb: str, resource: str) -> bool:

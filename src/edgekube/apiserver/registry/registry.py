@@ -101,6 +101,7 @@ class Registry:
         try:
             await self.admission.admit(attributes)
             self._validate(action, found, validation.create(row, obj))
+            await self.admission.validate(attributes)
             self._own(action, obj, None)
             stored = await self._insert(action, obj, tries=NAME_TRIES if generated else 1)
         except REFUSED:
@@ -172,9 +173,9 @@ class Registry:
         part.prepare(row, new, old)
         attributes = self._attributes("update", action, new, old)
         try:
-            if part.admitted:
-                await self.admission.admit(attributes)
+            await self.admission.admit(attributes, whole=part.admitted)
             self._validate(action, found, part.validate(row, new, old))
+            await self.admission.validate(attributes, whole=part.admitted)
             outcome = await self._save(action, new, old, stored, part=part)
         except REFUSED:
             attributes.settle(written=False)
@@ -225,6 +226,7 @@ class Registry:
         row, key = action.target.row, action.target.key
         attributes = self._attributes("delete", action, old)
         await self.admission.admit(attributes)
+        await self.admission.validate(attributes)
         verdict = deletion.plan(row, old, options, self.now())
         if action.dry_run or options.dry_run:
             return Outcome(stored.body, gone=verdict.remove)
@@ -250,6 +252,7 @@ class Registry:
     async def _settle_removed(self, action: Action, obj: Tree) -> None:
         """Tell admission that an update was the end of the object."""
         attributes = self._attributes("delete", action, obj)
+        attributes.settling = True
         await self.admission.admit(attributes)
         attributes.settle(written=True)
 

@@ -62,7 +62,7 @@ class PodSecurity:
         self._default = default or Policy()
         self._exempt = exempt or Exemptions()
 
-    async def admit(self, attributes: Attributes) -> None:
+    async def validate(self, attributes: Attributes) -> None:
         """Raise Forbidden for pods, Invalid for labels nobody can read; else warn."""
         resource = attributes.target.row.group_resource
         if resource == "namespaces":

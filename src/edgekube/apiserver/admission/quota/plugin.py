@@ -18,7 +18,7 @@ class ResourceQuota:
         self._vault = vault
         self._bank = Bank(vault)
 
-    async def admit(self, attributes: Attributes) -> None:
+    async def validate(self, attributes: Attributes) -> None:
         """Raise Forbidden when a quota is exceeded."""
         target = attributes.target
         if not target.namespace:

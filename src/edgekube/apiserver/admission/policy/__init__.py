@@ -1,0 +1,1 @@
+"""ValidatingAdmissionPolicy: rules in CEL instead of webhooks (KEP-3488)."""
