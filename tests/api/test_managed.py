@@ -26,7 +26,7 @@ SCHEMA = {
     },
 }  # fmt: skip
 SHAPE = managed.of_schema(SCHEMA)
-ME, YOU = Manager(managed.APPLY, "me", "v1"), Manager(managed.APPLY, "you", "v1")
+ME, YOU = Manager(managed.APPLY, "me"), Manager(managed.APPLY, "you")
 EDITOR = Manager(managed.UPDATE, "editor", "v1")
 TEXT = st.sampled_from(["p", "q", "r"])
 
@@ -79,7 +79,7 @@ def normal(value):
 
 
 def apply(managers, live, config, who=ME, *, force=True, now="t"):
-    found = managed.applied(managers, live, config, shape=SHAPE, who=who, now=now, force=force)
+    found = managed.applied(managers, live, config, shape=SHAPE, who=who, version="v1", now=now, force=force)
     return found.tree, found.managers
 
 
@@ -148,9 +148,13 @@ def test_an_object_from_before_anybody_kept_track():
         {**SCHEMA, "properties": {**SCHEMA["properties"], "metadata": {"type": "object"}}}
     )
     with pytest.raises(managed.Conflicts) as error:
-        managed.applied({}, live, {"spec": {"replicas": 2}}, shape=shape, who=ME, now="t", force=False)
+        managed.applied(
+            {}, live, {"spec": {"replicas": 2}}, shape=shape, who=ME, version="v1", now="t", force=False
+        )
     assert [managed.text(one.path) for one in error.value.found] == [".spec.replicas"]
-    found = managed.applied({}, live, {"spec": {"replicas": 1}}, shape=shape, who=ME, now="t", force=False)
+    found = managed.applied(
+        {}, live, {"spec": {"replicas": 1}}, shape=shape, who=ME, version="v1", now="t", force=False
+    )
     assert {who.name for who in found.managers} == {"me", "before-first-apply"}
 
 
@@ -183,3 +187,19 @@ def test_paths_as_people_read_them():
     path = ("f:spec", "f:ports", 'k:{"containerPort":80,"protocol":"TCP"}', "f:name")
     assert managed.text(path) == '.spec.ports[containerPort=80,protocol="TCP"].name'
     assert managed.text(("f:tags", 'v:"x"')) == '.tags[="x"]'
+
+
+@pytest.mark.parametrize("spoil", [
+    {"fieldsV1": {"f:data": 5}}, {"fieldsV1": {"data": {}}}, {"apiVersion": ""}, {"fieldsType": "FieldsV2"}, {"operation": "Take"},
+])  # fmt: skip
+def test_entries_that_say_nothing(spoil):
+    entry = {
+        "manager": "m",
+        "operation": "Update",
+        "apiVersion": "v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {},
+    }
+    assert managed.decode([entry])
+    with pytest.raises(managed.BadEntries):
+        managed.decode([{**entry, **spoil}])

@@ -39,7 +39,7 @@ async def test_a_conflict_says_with_whom_about_what(api):
     status = await apply(api, MAPS, config(a="2", b="2"), code=409)
     cause = status["details"]["causes"][0]
     assert (cause["reason"], cause["field"]) == ("FieldManagerConflict", ".data.a")
-    assert cause["message"].startswith('conflict with "editor" using v1 at ')
+    assert cause["message"] == 'conflict with "editor" using v1'
     assert status["message"].startswith('Apply failed with 1 conflict: conflict with "editor" using v1')
     forced = await apply(api, MAPS, config(a="2", b="2"), force="true")
     assert owners(forced)["me", "Apply", ""] == {"f:data": {"f:a": {}, "f:b": {}}}
@@ -139,3 +139,54 @@ async def test_who_writes_without_saying_so_is_named_by_its_program(api):
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
     held = await api.post("/apis/coordination.k8s.io/v1/namespaces/default/leases", lease)
     assert "managedFields" not in held["metadata"]
+
+
+async def test_an_update_after_forgetting_does_not_begin_anew(api):
+    await apply(api, MAPS, config(a="1"), code=201)
+    await api.patch(f"{MAPS}/c", {"metadata": {"managedFields": [{}]}})
+    changed = await api.patch(f"{MAPS}/c", {"data": {"b": "2"}})
+    assert "managedFields" not in changed["metadata"]
+    status = await apply(api, MAPS, config(a="2"), code=409)
+    assert 'conflict with "before-first-apply" using v1: .data.a' in status["message"]
+
+
+async def test_kubectl_may_take_over_what_it_applied_by_itself(api):
+    tree = config(a="1", b="1")
+    said = '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"1","b":"1"}}'
+    tree["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": said}
+    await api.post(f"{MAPS}?fieldManager=kubectl-client-side-apply", tree)
+    await apply(api, MAPS, config(a="2"), manager="somebody", code=409)
+    changed = await apply(api, MAPS, config(a="2"), manager="kubectl")
+    assert changed["data"]["a"] == "2"
+    await api.patch(f"{MAPS}/c?fieldManager=editor", {"data": {"b": "edited"}})
+    await apply(api, MAPS, config(a="2", b="3"), manager="kubectl", code=409)
+
+
+async def test_leases_are_applied_without_owners(api):
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    tree = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "l"},
+        "spec": {"holderIdentity": "a"},
+    }
+    await apply(api, leases, tree, code=201)
+    await api.patch(f"{leases}/l", {"spec": {"holderIdentity": "b"}})
+    again = await apply(api, leases, tree)
+    assert again["spec"]["holderIdentity"] == "a"
+    assert "managedFields" not in again["metadata"]
+
+
+async def test_owners_nobody_can_read_are_no_trouble(api):
+    tree = config(a="1")
+    tree["metadata"]["managedFields"] = [
+        {
+            "manager": "x",
+            "operation": "Update",
+            "apiVersion": "v1",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": 5},
+        }
+    ]
+    made = await api.post(MAPS, tree)
+    assert all(entry["manager"] != "x" for entry in made["metadata"]["managedFields"])

@@ -2,16 +2,17 @@
 
 from edgekube.api import managed
 from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
-from edgekube.api.managed import Manager
-from edgekube.apiserver.codec import check_kind, from_yaml
+from edgekube.api.resource import AnyResource, Durability
+from edgekube.apiserver.codec import check_kind, from_json, from_yaml
 from edgekube.apiserver.exchange import Exchange, answer
-from edgekube.apiserver.managing import ignored, keep
+from edgekube.apiserver.managing import ignored, keep, readable
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.meta import timestamp
 from edgekube.apiserver.registry.parts import MAIN, Part
 from edgekube.apiserver.request import Response, Tree, truthy
 
 MEDIA = "application/apply-patch+yaml"
+KUBECTL, LAST_APPLIED = "kubectl", "kubectl.kubernetes.io/last-applied-configuration"
 
 
 async def apply(exchange: Exchange, *, part: Part = MAIN) -> Response:
@@ -29,6 +30,10 @@ async def apply(exchange: Exchange, *, part: Part = MAIN) -> Response:
     except NotFound:
         if part is not MAIN:
             raise
+    if config["metadata"].get("uid"):
+        raise problems.conflict(
+            exchange.target.row, exchange.target.name, "uid mismatch: the object is not there"
+        )
     return answer(await exchange.parts.registry.create(action, await wish.of({})))
 
 
@@ -66,28 +71,49 @@ class _Wish:
     def _applied(self, live: Tree) -> Tree:
         exchange = self._exchange
         row = exchange.view.row if exchange.view else exchange.target.row
-        fields, subresource = exchange.parts.registry.fields, exchange.target.subresource
-        who = Manager(managed.APPLY, self._manager, row.api_version, subresource)
-        now = timestamp(exchange.parts.registry.now())
-        before = managed.decode((live.get("metadata") or {}).get("managedFields") or [])
+        before = readable((live.get("metadata") or {}).get("managedFields") or [])
         bare = (
             {**live, "metadata": {k: v for k, v in live["metadata"].items() if k != "managedFields"}}
             if live
             else {}
         )
+        untracked = row.durability is Durability.VOLATILE
         try:
-            found = managed.applied(
-                before, bare, self._config, shape=fields.shape_of(row), who=who, now=now, force=self._force,
-                ignored=ignored(row, subresource),
+            found = self._merged(row, before, bare, force=self._force or untracked)
+        except managed.Conflicts as error:
+            if self._manager != KUBECTL or not self._wrote_before(row, bare, error):
+                raise _conflict(error) from error
+            found = self._merged(row, before, bare, force=True)
+        tree = {**found.tree, "metadata": dict(found.tree["metadata"])}
+        keep(tree, {} if untracked else found.managers)
+        return tree
+
+    def _merged(
+        self, row: AnyResource, before: managed.Managers, bare: Tree, *, force: bool
+    ) -> managed.Applied:
+        registry, target = self._exchange.parts.registry, self._exchange.target
+        who = managed.manager(managed.APPLY, self._manager, row.api_version, target.subresource)
+        try:
+            return managed.applied(
+                before, bare, self._config, shape=registry.fields.shape_of(row), who=who, version=row.api_version,
+                now=timestamp(registry.now()), force=force, ignored=ignored(row, target.subresource),
             )  # fmt: skip
         except managed.Untyped as error:
-            name = f"{exchange.target.namespace}/{exchange.target.name}; {row.api_version}, Kind={row.kind}"
+            name = f"{target.namespace}/{target.name}; {row.api_version}, Kind={row.kind}"
             raise BadRequest(f"failed to create typed patch object ({name}): {error}") from error
-        except managed.Conflicts as error:
-            raise _conflict(error) from error
-        tree = {**found.tree, "metadata": dict(found.tree["metadata"])}
-        keep(tree, found.managers)
-        return tree
+
+    def _wrote_before(self, row: AnyResource, bare: Tree, error: managed.Conflicts) -> bool:
+        """Tell whether all that conflicts is what kubectl applied by itself, before it applied on the server."""
+        text = (bare["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+        if not text:
+            return False
+        try:
+            last = from_json(text.encode())
+        except BadRequest:
+            return False
+        shape = self._exchange.parts.registry.fields.shape_of(row)
+        same = managed.unchanged(last, bare, shape) if isinstance(last, dict) else set()
+        return all(conflict.path in same for conflict in error.found)
 
 
 def _conflict(error: managed.Conflicts) -> Conflict:
@@ -114,5 +140,4 @@ def _who(conflict: managed.Conflict) -> str:
         text += f' with subresource "{manager.subresource}"'
     if manager.operation == managed.UPDATE:
         text += f" using {manager.api_version}"
-        text += f" at {conflict.time}" if conflict.time else ""
     return text

@@ -1,6 +1,6 @@
 """metadata.managedFields: which schema a kind is owned by, and what each write makes of its owners."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from datetime import datetime
 
 from edgekube.api import managed
@@ -66,8 +66,8 @@ class FieldManager:
             try:
                 return managed.decode(sent)
             except managed.BadEntries:
-                return managed.decode(before)
-        return managed.decode(before)
+                pass
+        return readable(before)
 
 
 def ignored(row: AnyResource, subresource: str) -> Container[str]:
@@ -75,6 +75,14 @@ def ignored(row: AnyResource, subresource: str) -> Container[str]:
     if subresource == "status":
         return OTHER
     return NOT_STATUS if "status" in row.subresources else ()
+
+
+def readable(entries: Sequence[Tree]) -> Managers:
+    """Return the owners that entries name; nobody, when they cannot be read."""
+    try:
+        return managed.decode(entries)
+    except managed.BadEntries:
+        return {}
 
 
 def keep(tree: Tree, managers: Managers) -> None:

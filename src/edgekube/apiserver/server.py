@@ -30,6 +30,7 @@ from edgekube.apiserver.authn.tokens import BootstrapTokens, StaticTokens
 from edgekube.apiserver.authz import Authorization, Authorizer, BuiltIn
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.codec import Codec
+from edgekube.apiserver.custom.conversion import converter
 from edgekube.apiserver.custom.keeper import Definitions
 from edgekube.apiserver.dial import Dialer
 from edgekube.apiserver.discovery import Discovery
@@ -98,7 +99,13 @@ class ApiServer:
         self._versions = Versions()
         self._webhooks = WebhookClient(Dialer(self._storage, gateway))
         self.parts = self._parts(schemas)
-        self._definitions = Definitions(self.scheme, self._caches, self._versions, self.parts.registry)
+        self._definitions = Definitions(
+            self.scheme,
+            self._caches,
+            self._versions,
+            self.parts.registry,
+            converter=converter(self._webhooks),
+        )
         self.handler = Handler(self.parts, Presenter(utcnow), self._pages(), self.metrics)
         self.http = HttpServer(
             self.handler, self.parts.authentication, extra=extra_routes or {},

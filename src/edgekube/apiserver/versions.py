@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edgekube.api.conversion import convert
+from edgekube.api.errors import InternalError
 from edgekube.api.resource import AnyResource
 from edgekube.api.scheme import VIEWS
 from edgekube.apiserver.request import Tree
@@ -100,3 +101,12 @@ async def built_in(trees: list[Tree], api_version: str) -> list[Tree]:
 async def relabelled(trees: list[Tree], api_version: str) -> list[Tree]:
     """Convert by changing apiVersion only (strategy None)."""
     return [{**tree, "apiVersion": api_version} for tree in trees]
+
+
+async def unconverted(trees: list[Tree], api_version: str) -> list[Tree]:
+    """Refuse what only a webhook can convert: objects that merely claim the version would lose fields."""
+    for tree in trees:
+        if tree.get("apiVersion") != api_version:
+            before, kind = tree.get("apiVersion", ""), tree.get("kind", "")
+            raise InternalError(f"conversion webhook for {before}, Kind={kind} is not available")
+    return trees

@@ -12,13 +12,14 @@ from edgekube.api.managed.entries import (
     applied,
     decode,
     encode,
+    manager,
     updated,
 )
-from edgekube.api.managed.extract import Untyped, fields_of
+from edgekube.api.managed.extract import Untyped, fields_of, unchanged
 from edgekube.api.managed.sets import Fields, text
 from edgekube.api.managed.shape import DEDUCED, BuiltIn, Shape, of_schema
 
 __all__ = [
     "APPLY", "DEDUCED", "UPDATE", "Applied", "BadEntries", "BuiltIn", "Conflict", "Conflicts", "Fields", "Manager",
-    "Managers", "Shape", "Untyped", "applied", "decode", "encode", "fields_of", "of_schema", "text", "updated",
+    "Managers", "Shape", "Untyped", "applied", "decode", "encode", "fields_of", "manager", "of_schema", "text", "unchanged", "updated",
 ]  # fmt: skip

@@ -32,11 +32,12 @@ class BadEntries(EdgekubeError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Manager:
-    """Who: a name, how it writes, through which version and subresource."""
+    """Who: a name, how it writes, through which version (if it does not apply) and subresource."""
 
     operation: str
     name: str
-    api_version: str
+    api_version: str = ""
+    """"" for those that apply: they are the same through every version."""
     subresource: str = ""
 
 
@@ -46,6 +47,7 @@ class Owned:
 
     fields: Fields
     time: str
+    api_version: str
 
 
 Managers = Mapping[Manager, Owned]
@@ -56,7 +58,6 @@ class Conflict:
     """A field that an apply would take from somebody."""
 
     manager: Manager
-    time: str
     path: sets.Path
 
 
@@ -72,19 +73,29 @@ def decode(entries: Sequence[Tree]) -> dict[Manager, Owned]:
     """Read metadata.managedFields; raises BadEntries."""
     found: dict[Manager, Owned] = {}
     for entry in entries:
-        operation = entry.get("operation")
-        fields = entry.get("fieldsV1") or {}
-        if (
-            operation not in {APPLY, UPDATE}
-            or entry.get("fieldsType", FORMAT) != FORMAT
-            or not isinstance(fields, dict)
-        ):
-            raise BadEntries(f"invalid managedFields entry of {entry.get('manager')!r}")
-        who = Manager(
-            operation, entry.get("manager", ""), entry.get("apiVersion", ""), entry.get("subresource", "")
+        operation, version, fields = (
+            entry.get("operation"),
+            entry.get("apiVersion"),
+            entry.get("fieldsV1", {}),
         )
-        found[who] = Owned(fields, entry.get("time") or "")
+        good = operation in {APPLY, UPDATE} and version and entry.get("fieldsType") == FORMAT
+        if not good or not _well_formed(fields):
+            raise BadEntries(f"invalid managedFields entry of {entry.get('manager')!r}")
+        who = manager(str(operation), entry.get("manager", ""), str(version), entry.get("subresource", ""))
+        found[who] = Owned(fields, entry.get("time") or "", str(version))
     return found
+
+
+def manager(operation: str, name: str, api_version: str, subresource: str = "") -> Manager:
+    """Return who writes through `api_version`."""
+    return Manager(operation, name, "" if operation == APPLY else api_version, subresource)
+
+
+def _well_formed(fields: Any) -> bool:
+    return isinstance(fields, dict) and all(
+        (key == sets.SELF or key[:2] in {"f:", "k:", "v:", "i:"}) and _well_formed(below)
+        for key, below in fields.items()
+    )
 
 
 def encode(managers: Managers) -> list[Tree]:
@@ -95,7 +106,7 @@ def encode(managers: Managers) -> list[Tree]:
     ):
         owned = managers[who]
         entry: Tree = {
-            "manager": who.name, "operation": who.operation, "apiVersion": who.api_version, "time": owned.time,
+            "manager": who.name, "operation": who.operation, "apiVersion": owned.api_version, "time": owned.time,
             "fieldsType": FORMAT, "fieldsV1": owned.fields,
         }  # fmt: skip
         if not owned.time:
@@ -120,6 +131,9 @@ def updated(
     ignored: Container[str] = (),
 ) -> dict[Manager, Owned]:
     """Return the owners after an ordinary write: what it changed is the writer's alone."""
+    if not managers and old.get("metadata", {}).get("uid"):
+        # Nobody kept track so far, or a client wished that: the first apply begins.
+        return {}
     change = compare(old, new, shape)
     changed = _ownable(change.changed, ignored)
     if not changed and not change.removed:
@@ -130,11 +144,11 @@ def updated(
         if other != who:
             left = sets.difference(left, changed)
         if left:
-            found[other] = owned if left == owned.fields else Owned(left, owned.time)
+            found[other] = owned if left == owned.fields else Owned(left, owned.time, owned.api_version)
     before = found.get(who)
     mine = sets.union(before.fields, changed) if before else changed
     if mine and (before is None or mine != before.fields or change):
-        found[who] = Owned(mine, now)
+        found[who] = Owned(mine, now, who.api_version)
     return _capped(found)
 
 
@@ -158,7 +172,7 @@ def _capped(managers: dict[Manager, Owned]) -> dict[Manager, Owned]:
         owned = found.pop(old)
         kept = found.get(ancient)
         fields = sets.union(kept.fields, owned.fields) if kept else owned.fields
-        found[ancient] = Owned(fields, max(owned.time, kept.time if kept else ""))
+        found[ancient] = Owned(fields, max(owned.time, kept.time if kept else ""), owned.api_version)
     return found
 
 
@@ -177,6 +191,7 @@ def applied(
     *,
     shape: Shape,
     who: Manager,
+    version: str,
     now: str,
     force: bool,
     ignored: Container[str] = (),
@@ -188,7 +203,7 @@ def applied(
     if not found and live.get("metadata", {}).get("uid"):
         # Somebody made it before anybody kept track: what is there is not up for grabs.
         before = _ownable(fields_of(live, shape), ignored)
-        found[Manager(UPDATE, BEFORE, who.api_version)] = Owned(before, now)
+        found[Manager(UPDATE, BEFORE, version)] = Owned(before, now, version)
     last = found.pop(who, None)
     merged = merge(live, config, shape)
     if last is not None:
@@ -199,7 +214,7 @@ def applied(
     change = compare(live, merged, shape)
     taken = sets.difference(change.changed, SYSTEM)
     conflicts = [
-        Conflict(other, mine.time, path)
+        Conflict(other, path)
         for other, mine in sorted(found.items())
         for path in sets.paths(sets.intersection(mine.fields, taken))
     ]
@@ -210,7 +225,7 @@ def applied(
         if not left:
             del found[loser]
         elif left != mine.fields:
-            found[loser] = Owned(left, mine.time)
+            found[loser] = Owned(left, mine.time, mine.api_version)
     if wished:
-        found[who] = last if last is not None and last.fields == wished else Owned(wished, now)
+        found[who] = last if last is not None and last.fields == wished else Owned(wished, now, version)
     return Applied(merged, found)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekube.api.managed.sets import SELF, Fields
+from edgekube.api.managed.sets import SELF, Fields, Path, paths
 from edgekube.api.managed.shape import Form, Shape
 from edgekube.lib.errors import EdgekubeError
 
@@ -74,6 +74,13 @@ class Change:
 def compare(old: dict[str, Any], new: dict[str, Any], shape: Shape) -> Change:
     """Return what changed between two forms of an object."""
     return _compare(old, new, shape)
+
+
+def unchanged(said: dict[str, Any], live: dict[str, Any], shape: Shape) -> set[Path]:
+    """Return the paths of `said` that `live` has with the same value."""
+    fields = fields_of(said, shape)
+    differ = set(paths(compare(live, said, shape).changed))
+    return {path for path in paths(fields) if path not in differ}
 
 
 def _compare(old: Any, new: Any, shape: Shape) -> Change:

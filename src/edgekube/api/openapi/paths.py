@@ -20,6 +20,8 @@ _PATCHES = (
     "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )  # fmt: skip
+_CUSTOM_PATCHES = tuple(name for name in _PATCHES if "strategic" not in name)
+"""kubectl apply sends a strategic patch wherever one is offered; custom resources take none."""
 
 
 class _Kind(NamedTuple):
@@ -27,6 +29,7 @@ class _Kind(NamedTuple):
     version: str
     kind: str
     definition: str
+    patches: tuple[str, ...] = _PATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ def paths(schemas: Schemas, rows: Iterable[AnyResource]) -> tuple[Tree, set[str]
             sub = _SUBRESOURCES.get(name)
             if sub:
                 kind = _kind(schemas, *sub.kind[:2], kind=sub.kind[2]) if sub.kind else own
-                found[_path(row, "{name}", name)] = _subresource(row, sub, kind or own)
+                shown = (kind or own)._replace(patches=own.patches)
+                found[_path(row, "{name}", name)] = _subresource(row, sub, shown)
                 roots.add((kind or own).definition)
     return dict(sorted(found.items())), roots
 
@@ -98,7 +102,7 @@ def _kinds(schemas: Schemas, row: AnyResource) -> tuple[_Kind | None, _Kind | No
     """Return a row's kind and that of its lists."""
     if row.custom is not None:
         name = custom.name_of(row)
-        own = _Kind(row.group, row.version, row.kind, name)
+        own = _Kind(row.group, row.version, row.kind, name, _CUSTOM_PATCHES)
         return own, own._replace(kind=f"{row.kind}List", definition=f"{name}List")
     kinds = (row.kind, f"{row.kind}List")
     one, many = (_kind(schemas, row.group, row.version, kind=kind) for kind in kinds)
@@ -164,7 +168,7 @@ def _operation(action: str, kind: _Kind, *, answer: str, body: str = "") -> Tree
         "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
     }
     if body:
-        operation["requestBody"] = {"content": _content(body, _PATCHES if body == _PATCH else _JSON)}
+        operation["requestBody"] = {"content": _content(body, kind.patches if body == _PATCH else _JSON)}
     return operation
 
 

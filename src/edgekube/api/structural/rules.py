@@ -1,8 +1,8 @@
 """Whether a schema is structural (apiextensions apiserver/schema/validation.go)."""
 
-import re
 from typing import Any
 
+from edgekube.api.cel.program import CelError
 from edgekube.api.structural.pruning import prune
 from edgekube.api.structural.schema import (
     EMBEDDED,
@@ -14,7 +14,7 @@ from edgekube.api.structural.schema import (
     Schema,
     field_path,
 )  # fmt: skip
-from edgekube.api.structural.validating import compiled, validate
+from edgekube.api.structural.validating import matches, validate
 from edgekube.api.validation.problems import Problems
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -124,8 +124,8 @@ def _pattern(schema: Schema, path: str, problems: Problems) -> None:
     if not pattern:
         return
     try:
-        compiled(pattern)
-    except re.error as error:
+        matches("", pattern)
+    except CelError as error:
         problems.invalid(
             f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {error}"
         )

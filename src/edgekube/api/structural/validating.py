@@ -1,5 +1,6 @@
 """Checking values by a structural schema, worded as Kubernetes words it (kube-openapi validation, apiextensions)."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -7,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgekube.api.cel.program import compile_expression
 from edgekube.api.structural.formats import CHECKS
 from edgekube.api.structural.schema import (
     EMBEDDED,
@@ -80,7 +82,9 @@ def type_name(value: Any) -> str:
 
 
 def _same(left: Any, right: Any) -> bool:
-    return type(left) is type(right) and bool(left == right)
+    numbers = (int, float)
+    alike = type(left) is type(right) or (type(left) in numbers and type(right) in numbers)
+    return alike and bool(left == right)
 
 
 def _string(value: str, schema: Schema, path: str, problems: Problems) -> None:
@@ -89,17 +93,43 @@ def _string(value: str, schema: Schema, path: str, problems: Problems) -> None:
     if len(value) < schema.get("minLength", 0):
         problems.invalid(path, value, f"{path} in body should be at least {schema['minLength']} chars long")
     pattern = schema.get("pattern")
-    if pattern and not compiled(pattern).search(value):
+    if pattern and not matches(value, pattern):
         problems.invalid(path, value, f"{path} in body should match '{pattern}'")
     check = CHECKS.get(schema.get("format", "")) if not schema.get(INT_OR_STRING) else None
     if check is not None and not check(value):
         problems.invalid(path, value, f'{path} in body must be of type {schema["format"]}: "{value}"')
 
 
+def matches(text: str, pattern: str) -> bool:
+    """
+    Tell whether an RE2 pattern is found in `text`; raises CelError for what is no pattern.
+
+    CEL's engine takes linear time, as RE2 does: a pattern that backtracks would stop the whole server.
+    """
+    return compile_expression("text.matches(pattern)").holds({"text": text, "pattern": _ascii(pattern)})
+
+
+_SHORT = {"d": "0-9", "w": "0-9A-Za-z_", "s": "\\t\\n\\f\\r "}
+"""RE2's short classes know ASCII only."""
+_TOKEN = re.compile(r"\\(.)|(\[:\^?\w+:\])|(\[)|(\])", re.DOTALL)
+
+
 @lru_cache(maxsize=512)
-def compiled(pattern: str) -> re.Pattern[str]:
-    r"""Compile an RE2 pattern; `\z` is written differently in Python."""
-    return re.compile(pattern.replace(r"\z", r"\Z"))
+def _ascii(pattern: str) -> str:
+    """Write out RE2's short classes."""
+    inside = False
+
+    def written(match: re.Match[str]) -> str:
+        nonlocal inside
+        short, _, opens, closes = match.groups()
+        inside = (inside or bool(opens)) and not closes
+        if short is None or short.lower() not in _SHORT:
+            return match[0]
+        if short.islower():
+            return _SHORT[short] if inside else f"[{_SHORT[short]}]"
+        return f"[^{_SHORT[short.lower()]}]"
+
+    return _TOKEN.sub(written, pattern)
 
 
 def _number(value: float, schema: Schema, path: str, problems: Problems) -> None:
@@ -114,8 +144,14 @@ def _number(value: float, schema: Schema, path: str, problems: Problems) -> None
         if value < least or (strict and value == least):
             how = "greater than" if strict else "greater than or equal to"
             problems.invalid(path, value, f"{path} in body should be {how} {_text(least)}")
-    if step and abs(value / step - round(value / step)) > 1e-9:
+    if step and not _multiple(value, step):
         problems.invalid(path, value, f"{path} in body should be a multiple of {_text(step)}")
+
+
+def _multiple(value: float, step: float) -> bool:
+    """Tell whether it is one; what has no whole part, as 1e400 read as a float, is none."""
+    share = value / step
+    return math.isfinite(share) and abs(share - round(share)) <= 1e-9
 
 
 def _text(number: float) -> str:
@@ -212,4 +248,4 @@ def _shown(value: Any) -> Any:
     return "" if isinstance(value, (dict, list)) else value
 
 
-__all__ = ["PRESERVE", "compiled", "type_name", "validate"]
+__all__ = ["PRESERVE", "matches", "type_name", "validate"]

@@ -25,7 +25,7 @@ from edgekube.apiserver.registry.parts import STATUS
 from edgekube.apiserver.registry.registry import Action, Registry
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.route import Target
-from edgekube.apiserver.versions import Convert, Versions, View, relabelled
+from edgekube.apiserver.versions import Convert, Versions, View, relabelled, unconverted
 from edgekube.store.base import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -170,8 +170,8 @@ class Definitions:
                 self._versions.drop(row)
             return
         convert: Convert = relabelled
-        if definition["spec"].get("conversion", {}).get("strategy") == "Webhook" and self._converter:
-            convert = self._converter(definition)
+        if definition["spec"].get("conversion", {}).get("strategy") == "Webhook":
+            convert = self._converter(definition) if self._converter else unconverted
         for row in rows:
             self._versions.put(View(row, storage, convert))
 
