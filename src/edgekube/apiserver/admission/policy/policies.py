@@ -62,7 +62,7 @@ class Policies:
 
     async def all(self) -> Sequence[tuple[Policy, Sequence[Binding]]]:
         """Return them by name; next to free when nothing is bound."""
-        if not len(self._caches.of(VALIDATING_POLICY_BINDINGS)):
+        if not len(await self._caches.fresh(VALIDATING_POLICY_BINDINGS)):
             return ()
         rows = (VALIDATING_POLICIES, VALIDATING_POLICY_BINDINGS)
         revisions = [(await self._caches.fresh(row)).revision for row in rows]

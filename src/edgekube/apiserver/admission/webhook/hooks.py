@@ -57,10 +57,10 @@ class Hooks:
 
     async def all(self) -> Sequence[Hook]:
         """Return every hook, by the name of its configuration."""
-        if not len(self._caches.of(self._row)):
+        cache = await self._caches.fresh(self._row)
+        if not len(cache):
             # Next to free for clusters that have none.
             return ()
-        cache = await self._caches.fresh(self._row)
         if self._known[0] != cache.revision:
             found = sorted(await self._storage.all(self._row), key=lambda tree: str(tree["metadata"]["name"]))
             self._known = (cache.revision, [_hook(t) for c in found for t in c.get("webhooks") or ()])
