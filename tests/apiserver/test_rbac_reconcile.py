@@ -7,7 +7,7 @@ from edgekube.api.types.rbac_v1 import PolicyRule, Subject
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.rbac import reconcile
-from edgekube.apiserver.rbac.defaults import AUTO_UPDATE, BINDINGS, ROLES
+from edgekube.apiserver.rbac.defaults import AUTO_UPDATE, cluster_role_bindings, cluster_roles
 from edgekube.apiserver.rbac.rules import uncovered
 from edgekube.client.typed import Client
 
@@ -22,7 +22,7 @@ def frozen(found):
 
 
 @pytest.mark.parametrize(
-    "wished", [role for role in ROLES if role.rules], ids=lambda role: role.metadata.name
+    "wished", [role for role in cluster_roles() if role.rules], ids=lambda role: role.metadata.name
 )
 def test_roles_regain_their_rules(wished):
     found = replace(wished, rules=(OWN,))
@@ -34,7 +34,7 @@ def test_roles_regain_their_rules(wished):
 
 
 def test_bindings_regain_their_subjects():
-    wished, own = BINDINGS[0], Subject(kind="User", name="ann")
+    wished, own = cluster_role_bindings()[0], Subject(kind="User", name="ann")
     found = replace(wished, subjects=(own,))
     assert reconcile.binding(found, wished).subjects == (own, *wished.subjects)
     assert reconcile.binding(wished, wished) is None

@@ -23,6 +23,16 @@ class Access:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+    """The field selector of a list, watch or deletecollection."""
+
+    def selected(self, label: str) -> str:
+        """Return the one value that a field must have to be selected; "" when it may have others."""
+        for term in self.fields.split(","):
+            name, equals, value = term.partition("=")
+            if equals and name.strip() == label:
+                return value.removeprefix("=").strip()
+        return ""
 
     def __str__(self) -> str:
         if not self.plural:

@@ -9,9 +9,10 @@ from typing import TypeVar
 from edgekube.api.errors import AlreadyExists, Conflict, NotFound
 from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
-from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
+from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
+from edgekube.api.kinds.storage_v1 import STORAGE_CLASSES
 from edgekube.api.resource import Key, Object, Resource, key_of
-from edgekube.api.types import core_v1, discovery_v1, meta_v1
+from edgekube.api.types import core_v1, discovery_v1, meta_v1, storage_v1
 from edgekube.apiserver.rbac import defaults as rbac
 from edgekube.apiserver.rbac import reconcile
 from edgekube.client.typed import Client
@@ -19,6 +20,15 @@ from edgekube.client.typed import Client
 T = TypeVar("T", bound=Object)
 
 NAMESPACE_NAMES = ("default", "kube-system", "kube-public", "kube-node-lease")
+LOCAL_PATH = storage_v1.StorageClass(
+    metadata=meta_v1.ObjectMeta(
+        name="local-path", annotations={"storageclass.kubernetes.io/is-default-class": "true"}
+    ),
+    provisioner="edgekube.io/local-path",
+    reclaim_policy="Delete",
+    volume_binding_mode="WaitForFirstConsumer",
+)
+"""A directory on the node: what a claim that names no class gets."""
 KUBERNETES = Key("default", "kubernetes")
 
 
@@ -35,10 +45,15 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     """Make what is missing; harmless when repeated."""
     for name in NAMESPACE_NAMES:
         await _ensure(client, NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
-    for role in rbac.ROLES:
-        await _refresh(client, CLUSTER_ROLES, role, reconcile.role)
-    for binding in rbac.BINDINGS:
-        await _refresh(client, CLUSTER_ROLE_BINDINGS, binding, reconcile.binding)
+    for cluster_role in rbac.cluster_roles():
+        await _refresh(client, CLUSTER_ROLES, cluster_role, reconcile.role)
+    for cluster_binding in rbac.cluster_role_bindings():
+        await _refresh(client, CLUSTER_ROLE_BINDINGS, cluster_binding, reconcile.binding)
+    for role in rbac.roles():
+        await _refresh(client, ROLES, role, reconcile.role)
+    for binding in rbac.role_bindings():
+        await _refresh(client, ROLE_BINDINGS, binding, reconcile.binding)
+    await _ensure(client, STORAGE_CLASSES, LOCAL_PATH)
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))

@@ -90,7 +90,7 @@ class Handler:
             request.user,
             Access(
                 verb=verb, group=address.group, plural=address.plural, subresource=address.subresource,
-                namespace=address.namespace, name=address.name,
+                namespace=address.namespace, name=address.name, fields=request.query.get("fieldSelector", ""),
             ),
         )  # fmt: skip
         media = choose(request.headers.get("accept", ""))

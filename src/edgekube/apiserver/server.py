@@ -22,6 +22,7 @@ from edgekube.apiserver.admission.podsecurity.plugin import PodSecurity
 from edgekube.apiserver.admission.policy.plugin import ValidatingAdmissionPolicies
 from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
+from edgekube.apiserver.admission.storage import DefaultIngressClass, DefaultStorageClass, StorageProtection
 from edgekube.apiserver.admission.webhook.plugin import MutatingWebhooks, Renew, ValidatingWebhooks
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
 from edgekube.apiserver.authn.base import Authentication
@@ -40,6 +41,8 @@ from edgekube.apiserver.http import Extra, HttpServer
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.local import LocalCarrier
 from edgekube.apiserver.metrics import Metrics
+from edgekube.apiserver.node.authorizer import NodeAuthorizer
+from edgekube.apiserver.node.restriction import NodeRestriction
 from edgekube.apiserver.openapi import OpenApiPages
 from edgekube.apiserver.present import Presenter
 from edgekube.apiserver.rbac.authorizer import Rbac
@@ -158,7 +161,9 @@ class ApiServer:
             BootstrapTokens(storage, utcnow),
         )
         rbac = Rbac(self._caches)
-        authorization = Authorization((BuiltIn(config.trusted), rbac, *config.authorizers))
+        authorization = Authorization(
+            (BuiltIn(config.trusted), NodeAuthorizer(self._caches), rbac, *config.authorizers)
+        )
         return Parts(
             scheme=self.scheme,
             codec=codec,
@@ -196,10 +201,14 @@ class ApiServer:
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
             Priority(),
+            StorageProtection(),
+            DefaultStorageClass(self._storage),
+            DefaultIngressClass(self._storage),
             LimitRanger(self._storage),
             PodSecurity(self._storage),
             MutatingWebhooks(*reviewed, renew=_renewal(codec)),
             self._addresses,
+            NodeRestriction(self._storage),
             ValidatingAdmissionPolicies(self.scheme, self._caches, self._storage, authorization),
             ValidatingWebhooks(*reviewed),
             # Last: it charges what the others made of the object.

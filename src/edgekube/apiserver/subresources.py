@@ -8,6 +8,7 @@ from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
 from edgekube.apiserver import eviction, scale, verbs
 from edgekube.apiserver.authn.accounts import BOUND
 from edgekube.apiserver.exchange import Exchange, Serve, checked, success
+from edgekube.apiserver.node.restriction import check_token
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.registry.meta import timestamp, utcnow
 from edgekube.apiserver.registry.parts import (
@@ -86,6 +87,8 @@ async def request_token(exchange: Exchange) -> Response:
         raise NotFound("the server issues no ServiceAccount tokens")
     wanted = checked(exchange, exchange.tree(), "authentication.k8s.io/v1", "TokenRequest")
     spec = wanted.get("spec") or {}
+    bound = spec.get("boundObjectRef") or {}
+    await check_token(parts.registry.storage, exchange.request.user, target.namespace, bound)
     account = (await parts.registry.stored(target)).tree()["metadata"]
     seconds = _lifetime(spec.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS)
     audiences = spec.get("audiences") or list(parts.tokens.config.audiences)
@@ -94,7 +97,7 @@ async def request_token(exchange: Exchange) -> Response:
         {"name": account["name"], "uid": account["uid"]},
         seconds=seconds,
         audiences=audiences,
-        bound=await _bound(exchange, spec.get("boundObjectRef") or {}),
+        bound=await _bound(exchange, bound),
     )
     expires = timestamp(parts.tokens.expiry(seconds))
     wanted["metadata"] = {

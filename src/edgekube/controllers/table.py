@@ -19,6 +19,7 @@ from edgekube.controllers.nodes import eviction, ipam, lifecycle
 from edgekube.controllers.quota import controller as quota
 from edgekube.controllers.replicaset import controller as replicaset
 from edgekube.controllers.statefulset import controller as statefulset
+from edgekube.controllers.volumes import binder, localpath, protection
 
 TABLE: Sequence[Callable[[Context], Part]] = (
     deployment.build,
@@ -41,6 +42,10 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     disruption.build,
     quota.build,
     ephemeral.build,
+    binder.build_claims,
+    binder.build_volumes,
+    localpath.build,
+    protection.build,
     tokencleaner.build,
     # Last: it reads the caches that the others made.
     garbage.build,

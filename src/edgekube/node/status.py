@@ -203,7 +203,10 @@ class NodeStatusLoop:
             node_info=node_info(host.facts, self._runtime, config),
             images=self._images,
         )
-        meta = meta_v1.ObjectMeta(name=config.node_name, labels=node_labels(host.facts, config))
+        meta = meta_v1.ObjectMeta(
+            name=config.node_name, labels=node_labels(host.facts, config),
+            annotations={STORAGE_PATH: str(config.data_dir / "storage")},
+        )  # fmt: skip
         return core_v1.Node(metadata=meta, status=status)
 
     def _before(self) -> Sequence[core_v1.NodeCondition]:

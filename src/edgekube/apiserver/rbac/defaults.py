@@ -7,48 +7,37 @@ from edgekube.api.types.rbac_v1 import (
     ClusterRole,
     ClusterRoleBinding,
     PolicyRule,
+    Role,
+    RoleBinding,
     RoleRef,
     Subject,
 )
-from edgekube.apiserver.identity import AUTHENTICATED, MASTERS, SERVICE_ACCOUNTS
+from edgekube.apiserver.rbac.components import BOUND, COMPONENTS, NAMED, NAMED_BOUND
+from edgekube.apiserver.rbac.controllers import CONTROLLERS
+from edgekube.apiserver.rbac.notation import rules
+from edgekube.apiserver.rbac.people import ADMIN, EDIT, VIEW
 
 BOOTSTRAP = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 """Annotation; "false" keeps an object from being brought up to date at start."""
-READ = ("get", "list", "watch")
-WRITE = ("create", "delete", "deletecollection", "patch", "update")
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
+CONTROLLER = "system:controller:"
+SYSTEM = "kube-system"
 
-_VIEWED: dict[str, tuple[str, ...]] = {
-    "": (
-        "configmaps", "endpoints", "events", "namespaces", "namespaces/status", "persistentvolumeclaims",
-        "persistentvolumeclaims/status", "pods", "pods/log", "pods/status", "serviceaccounts", "services",
-        "services/status",
-    ),
-    "apps": ("deployments", "deployments/scale", "deployments/status", "replicasets", "replicasets/scale", "replicasets/status"),
-    "discovery.k8s.io": ("endpointslices",),
-    "metrics.k8s.io": ("pods",),
-}  # fmt: skip
-_EDITED: dict[str, tuple[str, ...]] = {
-    "": ("configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services"),
-    "apps": ("deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale"),
-    "coordination.k8s.io": ("leases",),
-}
-_ENTERED = ("pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy", "secrets")
+Who = tuple[tuple[str, str], ...]
 
 
-def _meta(name: str, labels: dict[str, str]) -> meta_v1.ObjectMeta:
-    return meta_v1.ObjectMeta(name=name, labels={**BOOTSTRAP, **labels}, annotations={AUTO_UPDATE: "true"})
-
-
-def _rules(table: dict[str, tuple[str, ...]], verbs: tuple[str, ...]) -> tuple[PolicyRule, ...]:
-    return tuple(
-        PolicyRule(api_groups=(group,), resources=names, verbs=verbs) for group, names in table.items()
+def _meta(name: str, labels: dict[str, str], namespace: str = "") -> meta_v1.ObjectMeta:
+    return meta_v1.ObjectMeta(
+        name=name,
+        namespace=namespace,
+        labels={**BOOTSTRAP, **labels},
+        annotations={AUTO_UPDATE: "true"},
     )
 
 
-def _role(name: str, *rules: PolicyRule, labels: dict[str, str] | None = None) -> ClusterRole:
-    return ClusterRole(metadata=_meta(name, labels or {}), rules=rules)
+def _role(name: str, granted: tuple[PolicyRule, ...], labels: dict[str, str] | None = None) -> ClusterRole:
+    return ClusterRole(metadata=_meta(name, labels or {}), rules=granted)
 
 
 def _union(name: str, labels: dict[str, str] | None = None) -> ClusterRole:
@@ -58,65 +47,61 @@ def _union(name: str, labels: dict[str, str] | None = None) -> ClusterRole:
     return ClusterRole(metadata=_meta(name, labels or {}), aggregation_rule=rule)
 
 
-def _part(name: str, *rules: PolicyRule) -> ClusterRole:
-    return _role(f"system:aggregate-to-{name}", *rules, labels={f"{AGGREGATE}{name}": "true"})
+def _part(name: str, text: str) -> ClusterRole:
+    return _role(f"system:aggregate-to-{name}", rules(text), {f"{AGGREGATE}{name}": "true"})
 
 
-def _paths(*urls: str) -> PolicyRule:
-    return PolicyRule(verbs=("get",), non_resource_urls=urls)
-
-
-ROLES = (
-    _role(
-        "cluster-admin",
-        PolicyRule(api_groups=("*",), resources=("*",), verbs=("*",)),
-        PolicyRule(non_resource_urls=("*",), verbs=("*",)),
-    ),
-    _role("system:discovery", _paths("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version", "/version/")),
-    _role("system:public-info-viewer", _paths("/healthz", "/livez", "/readyz", "/version", "/version/")),
-    _role(
-        "system:basic-user",
-        PolicyRule(
-            api_groups=("authorization.k8s.io",), verbs=("create",),
-            resources=("selfsubjectaccessreviews", "selfsubjectrulesreviews"),
-        ),
-        PolicyRule(api_groups=("authentication.k8s.io",), verbs=("create",), resources=("selfsubjectreviews",)),
-    ),
-    _role("system:service-account-issuer-discovery", _paths("/.well-known/openid-configuration", "/openid/v1/jwks")),
-    _union("admin"),
-    _union("edit", {f"{AGGREGATE}admin": "true"}),
-    _union("view", {f"{AGGREGATE}edit": "true"}),
-    _part(
-        "admin",
-        *_rules(_VIEWED, READ),
-        *_rules(_EDITED, WRITE),
-        PolicyRule(api_groups=("",), resources=_ENTERED, verbs=(*READ, *WRITE)),
-        PolicyRule(api_groups=("",), resources=("pods/eviction", "serviceaccounts/token"), verbs=("create",)),
-        PolicyRule(api_groups=(GROUP,), resources=("rolebindings", "roles"), verbs=(*READ, *WRITE)),
-    ),
-    _part(
-        "edit",
-        *_rules(_VIEWED, READ),
-        *_rules(_EDITED, WRITE),
-        PolicyRule(api_groups=("",), resources=_ENTERED, verbs=(*READ, *WRITE)),
-        PolicyRule(api_groups=("",), resources=("pods/eviction", "serviceaccounts/token"), verbs=("create",)),
-    ),
-    _part("view", *_rules(_VIEWED, READ)),
-)  # fmt: skip
-
-
-def _binding(role: str, *groups: str) -> ClusterRoleBinding:
-    return ClusterRoleBinding(
-        metadata=_meta(role, {}),
-        role_ref=RoleRef(api_group=GROUP, kind="ClusterRole", name=role),
-        subjects=tuple(Subject(kind="Group", name=group, api_group=GROUP) for group in groups),
+def _subjects(who: Who) -> tuple[Subject, ...]:
+    return tuple(
+        Subject(kind=kind, name=name, namespace=SYSTEM)
+        if kind == "ServiceAccount"
+        else Subject(kind=kind, name=name, api_group=GROUP)
+        for kind, name in who
     )
 
 
-BINDINGS = (
-    _binding("cluster-admin", MASTERS),
-    _binding("system:discovery", AUTHENTICATED),
-    _binding("system:basic-user", AUTHENTICATED),
-    _binding("system:service-account-issuer-discovery", SERVICE_ACCOUNTS),
-    _binding("system:public-info-viewer", AUTHENTICATED, "system:unauthenticated"),
-)
+def _binding(role: str, who: Who) -> ClusterRoleBinding:
+    ref = RoleRef(api_group=GROUP, kind="ClusterRole", name=role)
+    return ClusterRoleBinding(metadata=_meta(role, {}), role_ref=ref, subjects=_subjects(who))
+
+
+def cluster_roles() -> tuple[ClusterRole, ...]:
+    """Return the ClusterRoles of a new cluster."""
+    return (
+        *(_role(name, rules(text)) for name, text in COMPONENTS.items()),
+        _union("admin"),
+        _union("edit", {f"{AGGREGATE}admin": "true"}),
+        _union("view", {f"{AGGREGATE}edit": "true"}),
+        _part("admin", ADMIN),
+        _part("edit", EDIT),
+        _part("view", VIEW),
+        *(_role(f"{CONTROLLER}{name}", rules(text)) for name, text in CONTROLLERS.items()),
+    )
+
+
+def cluster_role_bindings() -> tuple[ClusterRoleBinding, ...]:
+    """Return the ClusterRoleBindings of a new cluster."""
+    return (
+        *(_binding(role, who) for role, who in BOUND.items()),
+        *(_binding(f"{CONTROLLER}{name}", (("ServiceAccount", name),)) for name in CONTROLLERS),
+    )
+
+
+def roles() -> tuple[Role, ...]:
+    """Return the Roles of a new cluster."""
+    return tuple(
+        Role(metadata=_meta(name, {}, namespace), rules=rules(text))
+        for (namespace, name), text in NAMED.items()
+    )
+
+
+def role_bindings() -> tuple[RoleBinding, ...]:
+    """Return the RoleBindings of a new cluster."""
+    return tuple(
+        RoleBinding(
+            metadata=_meta(name, {}, namespace),
+            role_ref=RoleRef(api_group=GROUP, kind="Role", name=role),
+            subjects=_subjects(who),
+        )
+        for (namespace, name, role), who in NAMED_BOUND.items()
+    )

