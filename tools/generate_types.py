@@ -52,6 +52,8 @@ REQUIRED = {
     ("PodTemplateSpec", "spec"),
     ("ReplicationControllerSpec", "template"),
 }
+LEFT_OUT = {("ObjectMeta", "managedFields")}
+"""Most of an object's bytes, and nothing a part of ours reads: servers keep it when an update leaves it out."""
 SCALARS = {"string": "str", "integer": "int", "boolean": "bool", "number": "float"}
 SPECIAL = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "str",
@@ -183,6 +185,7 @@ class Writer:
             body += [
                 self.field(cls, prop, definition["properties"][prop], definition, imports, package)
                 for prop in sorted(definition["properties"])
+                if (cls, prop) not in LEFT_OUT
             ]
         text = "\n".join(body)
         anyimport = "from typing import Any\n\n" if re.search(r"\bAny\b", text) else ""

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekube.api.errors import Forbidden, Invalid
-from edgekube.api.kinds.coordination_v1 import LEASES
-from edgekube.api.kinds.core_v1 import CONFIG_MAPS, NAMESPACES, PODS
+from edgekube.api.kinds.core_v1 import CONFIG_MAPS, NAMESPACES, POD_TEMPLATES, PODS
 from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, GROUP, ROLE_BINDINGS, ROLES
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, meta_v1
@@ -164,12 +163,12 @@ async def test_a_service_account_is_a_subject(api_server, api_client, spaces):
 async def test_aggregated_roles_take_up_what_is_labelled_for_them(api_client, joe, spaces):
     await grant(api_client, "joe", "admin", namespace="a")
     with pytest.raises(Forbidden):
-        await joe.list(LEASES, namespace="a")
+        await joe.list(POD_TEMPLATES, namespace="a")
     # Labelled for view: edit takes view in, and admin takes edit in.
     labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
     extra = ClusterRole(
         metadata=meta_v1.ObjectMeta(name="more", labels=labels),
-        rules=(rule("list", resources=("leases",), groups=("coordination.k8s.io",)),),
+        rules=(rule("list", resources=("podtemplates",)),),
     )
     await api_client.create(CLUSTER_ROLES, extra)
     # Labelled for view and made of view: a circle, which adds nothing and hangs nothing.
@@ -180,9 +179,9 @@ async def test_aggregated_roles_take_up_what_is_labelled_for_them(api_client, jo
     )
     await api_client.create(CLUSTER_ROLES, circle)
     await seen(api_client)
-    await joe.list(LEASES, namespace="a")
+    await joe.list(POD_TEMPLATES, namespace="a")
     with pytest.raises(Forbidden):
-        await joe.list(LEASES, namespace="b")
+        await joe.list(POD_TEMPLATES, namespace="b")
 
 
 async def test_nobody_gives_what_they_do_not_have(api_client, joe, spaces):

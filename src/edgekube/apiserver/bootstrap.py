@@ -1,7 +1,7 @@
 """What a new cluster starts with: its namespaces, and the API's own Service."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TypeVar
@@ -45,34 +45,28 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     """Make what is missing; harmless when repeated."""
     for name in NAMESPACE_NAMES:
         await _ensure(client, NAMESPACES, core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
-    for cluster_role in rbac.cluster_roles():
-        await _refresh(client, CLUSTER_ROLES, cluster_role, reconcile.role)
-    for cluster_binding in rbac.cluster_role_bindings():
-        await _refresh(client, CLUSTER_ROLE_BINDINGS, cluster_binding, reconcile.binding)
-    for role in rbac.roles():
-        await _refresh(client, ROLES, role, reconcile.role)
-    for binding in rbac.role_bindings():
-        await _refresh(client, ROLE_BINDINGS, binding, reconcile.binding)
-    await _ensure(client, STORAGE_CLASSES, LOCAL_PATH)
+    await _refresh(client, CLUSTER_ROLES, rbac.cluster_roles(), reconcile.role)
+    await _refresh(client, CLUSTER_ROLE_BINDINGS, rbac.cluster_role_bindings(), reconcile.binding)
+    await _refresh(client, ROLES, rbac.roles(), reconcile.role)
+    await _refresh(client, ROLE_BINDINGS, rbac.role_bindings(), reconcile.binding)
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))
 
 
 async def _refresh(
-    client: Client, resource: Resource[T], wished: T, plan: Callable[[T, T], T | None]
+    client: Client, resource: Resource[T], wished: Sequence[T], plan: Callable[[T, T], T | None]
 ) -> None:
-    """Make an object, or write what `plan` makes of the one that is there and the wished one."""
-    try:
-        found = await client.get(resource, key_of(wished))
-    except NotFound:
-        await _ensure(client, resource, wished)
-        return
-    changed = plan(found, wished)
-    if changed is not None:
+    """Make the objects that are missing; of the others write what `plan` makes of the one there and the wished one."""
+    there = {key_of(found): found for found in (await client.list(resource)).items}
+    for obj in wished:
+        found = there.get(key_of(obj))
         # Somebody else's write in between wins; the next start tries again.
-        with contextlib.suppress(Conflict):
-            await client.update(resource, changed)
+        with contextlib.suppress(Conflict, AlreadyExists, NotFound):
+            if found is None:
+                await client.create(resource, obj)
+            elif (changed := plan(found, obj)) is not None:
+                await client.update(resource, changed)
 
 
 async def _ensure(client: Client, resource: Resource[T], obj: T) -> None:

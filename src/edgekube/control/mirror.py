@@ -21,6 +21,9 @@ class Mirror:
     """Pods bound to this node."""
     config_maps: Copy[core_v1.ConfigMap] = field(default_factory=Copy)
     secrets: Copy[core_v1.Secret] = field(default_factory=Copy)
+    claims: Copy[core_v1.PersistentVolumeClaim] = field(default_factory=Copy)
+    volumes: Copy[core_v1.PersistentVolume] = field(default_factory=Copy)
+    """Those of this node's pods, and those whose data this node has to remove."""
     nodes: Copy[core_v1.Node] = field(default_factory=Copy)
     services: Copy[core_v1.Service] = field(default_factory=Copy)
     endpoint_slices: Copy[discovery_v1.EndpointSlice] = field(default_factory=Copy)
@@ -48,6 +51,10 @@ class Reporter(Protocol):
 
     def pod_gone(self, key: Key, uid: str) -> None:
         """Report that a pod being deleted has ended and left nothing behind."""
+        ...
+
+    def volume_gone(self, name: str, uid: str) -> None:
+        """Report that the data of a volume being deleted are removed."""
         ...
 
     def node_status(self, node: core_v1.Node) -> None:

@@ -15,6 +15,9 @@ BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 WAIT = "WaitForFirstConsumer"
 
+LOCAL = "edgekube.io/local-path"
+"""Finalizer of volumes whose directory the node has to remove, and the name of what made them."""
+
 Claim = core_v1.PersistentVolumeClaim
 Volume = core_v1.PersistentVolume
 
@@ -84,6 +87,11 @@ def best(
         ):
             found = volume
     return found
+
+
+def going(volume: Volume) -> bool:
+    """Tell whether a volume only waits for its node to remove the data."""
+    return bool(volume.metadata.deletion_timestamp) and LOCAL in volume.metadata.finalizers
 
 
 def wanted_size(claim: Claim) -> int:

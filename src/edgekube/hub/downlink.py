@@ -12,8 +12,9 @@ from edgekube.api.types import core_v1
 from edgekube.control.index import Index
 from edgekube.control.informer import Informer, Informers
 from edgekube.control.reconcile import Controller
+from edgekube.control.volumes import allows, going
 from edgekube.hub.plan import Difference, batches, difference, parse
-from edgekube.hub.refs import OWN, Ref, path_of, references
+from edgekube.hub.refs import CLAIMS, OWN, VOLUMES, Ref, path_of, references
 from edgekube.hub.sessions import Session, Sessions
 from edgekube.hub.view import Versions, delta
 from edgekube.transport.base import Disconnected, Message, Transport
@@ -26,7 +27,9 @@ log = logging.getLogger(__name__)
 ALL = ""
 """The key of what every node gets."""
 WORKERS = 4
-FOR_ONE: tuple[AnyResource, ...] = (core.PODS, core.CONFIG_MAPS, core.SECRETS)
+FOR_ONE: tuple[AnyResource, ...] = (
+    core.PODS, core.CONFIG_MAPS, core.SECRETS, core.PERSISTENT_VOLUME_CLAIMS, core.PERSISTENT_VOLUMES,
+)  # fmt: skip
 FOR_ALL: tuple[AnyResource, ...] = (core.SERVICES, discovery.ENDPOINT_SLICES, core.NODES)
 
 
@@ -45,6 +48,9 @@ class Downlink:
         # The indexes subscribe before the controller, so that it never reads outdated ones.
         self._on = Index(pods, _node_of)
         self._using = Index(pods, lambda pod: references(pod) if pod.spec.node_name else ())
+        self._going = Index(
+            informers.of(core.PERSISTENT_VOLUMES), lambda volume: ["going"] if going(volume) else []
+        )
         self.controller: Controller[str] = Controller("hub-downlink", self, workers=WORKERS)
         self._watch()
 
@@ -132,9 +138,29 @@ class Downlink:
             wanted = Ref(pods, *key_of(pod))
             for ref in (*references(pod), wanted):
                 obj = self._copies[ref.path].get(Key(ref.namespace, ref.name))
-                if obj is not None:
-                    wish[ref] = self._versions.of(ref, obj)
+                if obj is None:
+                    continue
+                wish[ref] = self._versions.of(ref, obj)
+                if ref.path == CLAIMS and obj.spec.volume_name:
+                    self._add(wish, Ref(VOLUMES, "", obj.spec.volume_name))
+        for volume in self._going.of("going"):
+            if self._holds(node, volume):
+                self._add(wish, Ref(VOLUMES, *key_of(volume)))
         return wish
+
+    def _add(self, wish: dict[Ref, str], ref: Ref) -> None:
+        obj = self._copies[ref.path].get(Key(ref.namespace, ref.name))
+        if obj is not None:
+            wish[ref] = self._versions.of(ref, obj)
+
+    def _holds(self, node: str, volume: core_v1.PersistentVolume) -> bool:
+        """Tell whether a volume's data is on that node, whose turn it is to remove it."""
+        found = self._copies[path_of(core.NODES)].get(Key("", node))
+        return (
+            found is not None
+            and volume.spec.node_affinity is not None
+            and allows(volume, node, found.metadata.labels)
+        )
 
     def _wish_for_all(self) -> dict[Ref, str]:
         wish = {}
@@ -155,7 +181,18 @@ class Downlink:
             return lambda _obj: (ALL,)
         if path == path_of(core.PODS):
             return _node_of
+        if path == VOLUMES:
+            return self._keys_of_volume
         return lambda obj: {pod.spec.node_name for pod in self._using.of(Ref(path, *key_of(obj)))}
+
+    def _keys_of_volume(self, volume: Any) -> Iterable[str]:
+        """Return the nodes that use a volume, and those that have to remove it."""
+        ref = volume.spec.claim_ref
+        users = self._using.of(Ref(CLAIMS, ref.namespace, ref.name)) if ref else ()
+        nodes = {pod.spec.node_name for pod in users}
+        if going(volume):
+            nodes |= {name for name in dict(self._sessions) if self._holds(name, volume)}
+        return nodes
 
     def _forgetter(self, path: str) -> Callable[[Object | None, Object | None], None]:
         def forget(old: Object | None, new: Object | None) -> None:

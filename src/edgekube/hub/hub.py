@@ -25,6 +25,7 @@ from edgekube.hub.podreports import PodReports
 from edgekube.hub.sessions import Presence, Session, Sessions
 from edgekube.hub.tokens import TokenDesk
 from edgekube.hub.uplink import Uplink
+from edgekube.hub.volumereports import VolumeReports
 from edgekube.transport.base import Disconnected, LinkState, Message, Transport
 from edgekube.transport.topics import Topics, node_of
 from edgekube.transport.wire import (
@@ -38,6 +39,7 @@ from edgekube.transport.wire import (
     Request,
     Resync,
     StatsReport,
+    VolumeGone,
 )
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Hub:
         self._pods = PodReports(client, informers, self._confirm)
         self._nodes = NodeReports(client, informers, self.sessions, self._confirm, clock=clock)
         self._events = EventReports(client, self._confirm)
+        self._volumes = VolumeReports(client, informers, self._confirm)
         self._leases = Leases(client, informers, clock=clock)
         self._desk = TokenDesk(client, informers)
         self._measures = _Measures(MetricsWriter(client))
@@ -103,6 +106,7 @@ class Hub:
                 group.create_task(self._pods.controller.run(), name="hub-pods")
                 group.create_task(self._nodes.controller.run(), name="hub-nodes")
                 group.create_task(self._events.controller.run(), name="hub-events")
+                group.create_task(self._volumes.controller.run(), name="hub-volumes")
                 group.create_task(self._measures.controller.run(), name="hub-stats")
                 group.create_task(self._say_hello(), name="hub-hello")
                 group.create_task(self._tend(), name="hub-presence")
@@ -120,6 +124,7 @@ class Hub:
         on(Kind.REQUEST, Request, self._request)
         on(Kind.POD_STATUS, PodStatusReport, lambda node, e, body: self._pods.take(node, e.seq, body))
         on(Kind.POD_GONE, PodGone, lambda node, e, body: self._pods.take(node, e.seq, body))
+        on(Kind.VOLUME_GONE, VolumeGone, lambda node, e, body: self._volumes.take(node, e.seq, body))
         on(Kind.NODE_STATUS, NodeStatusReport, lambda node, e, body: self._nodes.take(node, e.seq, body.raw))
         on(Kind.EVENT, EventReport, lambda node, e, body: self._events.take(node, e.seq, body))
         on(Kind.STATS, StatsReport, lambda node, _e, body: self._measures.take(node, body.summary))

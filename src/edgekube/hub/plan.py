@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from edgekube.hub.refs import CONFIG_MAPS, PODS, SECRETS, Ref
+from edgekube.hub.refs import CLAIMS, CONFIG_MAPS, PODS, SECRETS, VOLUMES, Ref
 from edgekube.transport.wire import ObjectDelta
 
 MESSAGE = 256 << 10
 """Bytes of objects in one message, unless one object alone is larger."""
-ORDER = {CONFIG_MAPS: 0, SECRETS: 1, PODS: 9}
+ORDER = {CONFIG_MAPS: 0, SECRETS: 1, CLAIMS: 2, VOLUMES: 3, PODS: 9}
 """What pods refer to goes first."""
 
 

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 from edgekube.api.resource import AnyResource
 from edgekube.api.types import core_v1
+from edgekube.control.volumes import claims_of
 
 CONFIG_MAPS, SECRETS, PODS = "v1/configmaps", "v1/secrets", "v1/pods"
-OWN = frozenset({CONFIG_MAPS, SECRETS, PODS})
+CLAIMS, VOLUMES = "v1/persistentvolumeclaims", "v1/persistentvolumes"
+OWN = frozenset({CONFIG_MAPS, SECRETS, PODS, CLAIMS, VOLUMES})
 """Paths that go to single nodes; the others are for all."""
 
 
@@ -28,9 +30,10 @@ def path_of(resource: AnyResource) -> str:
 
 
 def references(pod: core_v1.Pod) -> frozenset[Ref]:
-    """Return the ConfigMaps and Secrets a pod names anywhere."""
+    """Return the ConfigMaps and Secrets a pod names anywhere, and its claims."""
     namespace = pod.metadata.namespace
-    return frozenset(Ref(path, namespace, name) for path, name in _names(pod.spec) if name)
+    claims = (Ref(CLAIMS, *key) for key, _ in claims_of(pod))
+    return frozenset((*(Ref(path, namespace, name) for path, name in _names(pod.spec) if name), *claims))
 
 
 def _names(spec: core_v1.PodSpec) -> Iterator[tuple[str, str]]:

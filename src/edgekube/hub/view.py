@@ -14,7 +14,7 @@ import msgspec
 
 from edgekube.api.resource import Object
 from edgekube.api.types import core_v1, meta_v1
-from edgekube.hub.refs import PODS, Ref
+from edgekube.hub.refs import CLAIMS, PODS, VOLUMES, Ref
 from edgekube.transport.wire import ObjectDelta
 
 replace = msgspec.structs.replace
@@ -60,7 +60,9 @@ def _node(node: core_v1.Node) -> core_v1.Node:
 
 SENT: Mapping[str, Callable[[Any], Any]] = {NODES: _node}
 """Path → what is sent instead of the object."""
-MATTERS: Mapping[str, Callable[[Any], Any]] = {PODS: _pod}
+MATTERS: Mapping[str, Callable[[Any], Any]] = {
+    PODS: _pod, CLAIMS: lambda claim: replace(claim, status=None), VOLUMES: lambda volume: replace(volume, status=None),
+}  # fmt: skip
 """Path → what of that makes the version."""
 
 
@@ -94,8 +96,7 @@ def delta(ref: Ref, version: str, obj: Object) -> ObjectDelta:
 
 
 def _sent(path: str, obj: Any) -> Any:
-    shown = SENT[path](obj) if path in SENT else obj
-    return replace(shown, metadata=replace(shown.metadata, managed_fields=()))
+    return SENT[path](obj) if path in SENT else obj
 
 
 def _version(path: str, obj: Any) -> str:

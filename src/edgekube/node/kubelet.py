@@ -31,6 +31,7 @@ from edgekube.node.stats import StatsLoop
 from edgekube.node.status import NodeStatusLoop
 from edgekube.node.streams import Streams
 from edgekube.node.volumes.manager import Volumes
+from edgekube.node.volumes.reclaim import Reclaimer
 from edgekube.runtime.base import ContainerRuntime
 from edgekube.transport.base import StreamHandler
 
@@ -88,6 +89,7 @@ class Kubelet:
             group.create_task(self._node_status.run(), name="node-status")
             group.create_task(self._stats.run(), name="stats")
             group.create_task(self._orphans.run(), name="orphans")
+            group.create_task(Reclaimer(self._mirror, host.reporter).run(), name="volumes")
             # What runs must be known before anything is decided, or it would be started twice.
             await host.containers.synced.wait()
             self._group = group

@@ -16,6 +16,8 @@ from edgekube.runtime.base import ImageInfo, RuntimeFailure, RuntimeInfo
 
 log = logging.getLogger(__name__)
 
+STORAGE_PATH = "edgekube.io/storage-path"
+"""Annotation: where this node keeps local volumes."""
 LOOK_PERIOD = 20.0
 MAX_IMAGES, MAX_NAMES = 50, 5
 LEAST_MEMORY = 100 << 20

@@ -39,6 +39,8 @@ class Kind(IntEnum):
     REPLY = 13
     DONE = 14
     """hub → node: these messages of yours are written; do not repeat them."""
+    VOLUME_GONE = 15
+    """node → hub: the data of a volume that is being deleted are removed."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -99,6 +101,13 @@ class PodGone(msgspec.Struct, array_like=True, frozen=True):
     """Body of POD_GONE."""
 
     namespace: str
+    name: str
+    uid: str
+
+
+class VolumeGone(msgspec.Struct, array_like=True, frozen=True):
+    """Body of VOLUME_GONE."""
+
     name: str
     uid: str
 

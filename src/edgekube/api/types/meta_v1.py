@@ -137,7 +137,6 @@ class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     generate_name: str = msgspec.field(default="", name="generateName")
     generation: int | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
-    managed_fields: tuple[ManagedFieldsEntry, ...] = msgspec.field(default=(), name="managedFields")
     name: str = ""
     namespace: str = ""
     owner_references: tuple[OwnerReference, ...] = msgspec.field(default=(), name="ownerReferences")

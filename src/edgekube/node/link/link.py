@@ -37,6 +37,7 @@ from edgekube.transport.wire import (
     Request,
     Resync,
     StatsReport,
+    VolumeGone,
 )
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,10 @@ class NodeLink:
         """Report that a pod being deleted has ended and left nothing behind."""
         self._outbox.drop([("pod", uid)])
         self._put(("gone", uid), Kind.POD_GONE, PodGone(key.namespace, key.name, uid))
+
+    def volume_gone(self, name: str, uid: str) -> None:
+        """Report that the data of a volume being deleted are removed."""
+        self._put(("volume", uid), Kind.VOLUME_GONE, VolumeGone(name, uid))
 
     def node_status(self, node: core_v1.Node) -> None:
         """Report labels, annotations, taints and status of this node."""

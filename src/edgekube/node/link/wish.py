@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "v1/configmaps": ("config_maps", core_v1.ConfigMap),
     "v1/secrets": ("secrets", core_v1.Secret),
+    "v1/persistentvolumeclaims": ("claims", core_v1.PersistentVolumeClaim),
+    "v1/persistentvolumes": ("volumes", core_v1.PersistentVolume),
     "v1/nodes": ("nodes", core_v1.Node),
     "v1/services": ("services", core_v1.Service),
     "discovery.k8s.io/v1/endpointslices": ("endpoint_slices", discovery_v1.EndpointSlice),

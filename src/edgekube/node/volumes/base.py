@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
+from edgekube.control.mirror import Mirror
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node.env.downward import Place
 
@@ -38,6 +39,7 @@ class VolumeContext:
 
     pod: core_v1.Pod
     folder: Path
+    mirror: Mirror
     config_map: Callable[[Key], core_v1.ConfigMap | None]
     secret: Callable[[Key], core_v1.Secret | None]
     place: Place

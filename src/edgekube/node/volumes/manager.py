@@ -16,7 +16,7 @@ from edgekube.node.env.environment import ConfigError
 from edgekube.node.env.expand import expand
 from edgekube.node.folders import PodFolder
 from edgekube.node.mounts import unmount
-from edgekube.node.volumes import etc
+from edgekube.node.volumes import claim, etc
 from edgekube.node.volumes.base import TokenSource, VolumeContext, VolumeError
 from edgekube.node.volumes.table import KINDS, READ_ONLY, kind_of
 from edgekube.runtime.base import Mount
@@ -37,7 +37,7 @@ class Volumes:
         """Make or refresh all; return when to do so again. `resumed`: the pod ran here before. Raises VolumeError."""
         folder = PodFolder.of(self._config.pods_dir, pod)
         context = VolumeContext(
-            pod=pod, folder=folder.root, config_map=self._mirror.config_maps.get, secret=self._mirror.secrets.get,
+            pod=pod, folder=folder.root, mirror=self._mirror, config_map=self._mirror.config_maps.get, secret=self._mirror.secrets.get,
             place=place, token=token, now=self._clock(), resumed=resumed, tmpfs=self._tmpfs,
         )  # fmt: skip
         refresh_at = math.inf
@@ -70,9 +70,7 @@ class Volumes:
         """Return a container's mounts; makes sub-paths. Raises ConfigError."""
         folder = PodFolder.of(self._config.pods_dir, pod)
         volumes = {volume.name: volume for volume in pod.spec.volumes}
-        found = {
-            mount.mount_path: self._mount(folder, volumes, mount, env) for mount in container.volume_mounts
-        }
+        found = {mount.mount_path: self._mount(pod, volumes, mount, env) for mount in container.volume_mounts}
         for name in ("hosts", "hostname", "resolv.conf"):
             found.setdefault(f"/etc/{name}", Mount(source=str(folder.etc(name)), target=f"/etc/{name}"))
         message = folder.termination(container.name, attempt)
@@ -84,22 +82,33 @@ class Volumes:
         return tuple(found.values())
 
     def _mount(
-        self, folder: PodFolder, volumes: Mapping[str, core_v1.Volume], mount: core_v1.VolumeMount, env: Mapping[str, str]
+        self, pod: core_v1.Pod, volumes: Mapping[str, core_v1.Volume], mount: core_v1.VolumeMount, env: Mapping[str, str]
     ) -> Mount:  # fmt: skip
         volume = volumes.get(mount.name)
         if volume is None:
             raise ConfigError(f'volume mount "{mount.name}" names no volume of the pod')
         kind = kind_of(volume)
-        source = Path(volume.host_path.path) if volume.host_path else folder.volume(volume.name)
+        source = self._source(pod, volume)
         sub_path = expand(mount.sub_path_expr, env) if mount.sub_path_expr else mount.sub_path
         if sub_path:
             source = _sub_path(source, sub_path, read_only=kind in READ_ONLY)
         return Mount(
             source=str(source),
             target=mount.mount_path,
-            read_only=bool(mount.read_only) or kind in READ_ONLY,
+            read_only=bool(mount.read_only) or kind in READ_ONLY or _read_only(volume),
             propagation=PROPAGATION.get(mount.mount_propagation, "private"),
         )
+
+    def _source(self, pod: core_v1.Pod, volume: core_v1.Volume) -> Path:
+        """Return where a volume's data are on the node."""
+        if volume.host_path is not None:
+            return Path(volume.host_path.path)
+        if volume.persistent_volume_claim is None and volume.ephemeral is None:
+            return PodFolder.of(self._config.pods_dir, pod).volume(volume.name)
+        try:
+            return claim.path_of(self._mirror, pod, volume)
+        except VolumeError as error:
+            raise ConfigError(str(error)) from error
 
     async def remove(self, folder: PodFolder, *, everything: bool) -> None:
         """Unmount and delete the volumes; with `everything` the whole folder, logs too. Raises VolumeError."""
@@ -107,6 +116,10 @@ class Volumes:
             await asyncio.to_thread(_remove, folder, everything=everything)
         except OSError as error:
             raise VolumeError(f"cannot remove {folder.root}: {error}") from error
+
+
+def _read_only(volume: core_v1.Volume) -> bool:
+    return volume.persistent_volume_claim is not None and bool(volume.persistent_volume_claim.read_only)
 
 
 def _sub_path(source: Path, sub_path: str, *, read_only: bool) -> Path:
