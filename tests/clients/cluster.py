@@ -54,8 +54,8 @@ class Cluster:
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "default"}}],
         }  # fmt: skip
 
-    async def run(self, *command, stdin="", code=0, seconds=50, env=None):
-        """Run a command to its end and return what it printed; `code` None accepts any exit."""
+    async def call(self, *command, stdin="", seconds=50, env=None):
+        """Run a command to its end; return its exit code and what it printed."""
         process = await asyncio.create_subprocess_exec(
             *command, stdin=-1, stdout=-1, stderr=asyncio.subprocess.STDOUT, env=env
         )
@@ -65,13 +65,19 @@ class Cluster:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        text = out.decode()
-        assert code is None or process.returncode == code, f"{command} ended {process.returncode}: {text}"
+        return process.returncode, out.decode()
+
+    async def run(self, *command, code=0, **more):
+        """Run a command that must end with `code`, and return what it printed."""
+        ended, text = await self.call(*command, **more)
+        assert ended == code, f"{command} ended {ended}: {text}"
         return text
 
+    def kubectl_command(self, *arguments):
+        return (KUBECTL, "--kubeconfig", self.config, "--cache-dir", self.folder / "cache", *arguments)
+
     async def kubectl(self, *arguments, **more):
-        places = ("--kubeconfig", self.config, "--cache-dir", self.folder / "cache")
-        return await self.run(KUBECTL, *places, *arguments, **more)
+        return await self.run(*self.kubectl_command(*arguments), **more)
 
     async def eventually(self, check, seconds=30):
         """Wait until the async `check` returns something true, and return it."""

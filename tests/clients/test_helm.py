@@ -13,7 +13,7 @@ CHARTS = Path(__file__).parent / "charts"
 
 @pytest.fixture
 def run(world, helm):
-    """Run helm against the cluster; its help calls a release's revision what `helm history` prints."""
+    """Run helm against the cluster."""
     places = {name: str(world.folder / name.lower()) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
     env = {**os.environ, **places, "KUBECONFIG": str(world.config), "HOME": str(world.folder)}
 

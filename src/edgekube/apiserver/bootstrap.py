@@ -49,6 +49,7 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     await _refresh(client, CLUSTER_ROLE_BINDINGS, rbac.cluster_role_bindings(), reconcile.binding)
     await _refresh(client, ROLES, rbac.roles(), reconcile.role)
     await _refresh(client, ROLE_BINDINGS, rbac.role_bindings(), reconcile.binding)
+    await _ensure(client, STORAGE_CLASSES, LOCAL_PATH)
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))

@@ -29,6 +29,7 @@ from edgekube.app.join import JoinDesk
 from edgekube.app.membership import AUTHORITY_PATH, JOIN_PATH, ClusterFacts
 from edgekube.app.options import ServerOptions
 from edgekube.app.paths import ServerPaths
+from edgekube.app.signing import signer
 from edgekube.app.snapshots import SNAPSHOT_PATH, Snapshots
 from edgekube.app.tokens import JoinToken, secret_of
 from edgekube.client.typed import Client
@@ -170,8 +171,9 @@ def _api(options: ServerOptions, secret: Credentials) -> ApiServerConfig:
 
 def _controllers(options: ServerOptions, secret: Credentials, scheme: Scheme) -> ControllerOptions:
     return ControllerOptions(
-        cluster_cidr=options.cluster_cidr, root_ca=secret.authority.certificate.decode(), scheme=scheme
-    )
+        cluster_cidr=options.cluster_cidr, root_ca=secret.authority.certificate.decode(), scheme=scheme,
+        sign=signer(secret.authority),
+    )  # fmt: skip
 
 
 def _transport(options: ServerOptions, paths: ServerPaths) -> TransportOptions:

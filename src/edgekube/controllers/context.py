@@ -1,6 +1,7 @@
 """What every controller is given."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +10,9 @@ from edgekube.client.typed import Client
 from edgekube.control.clock import Clock
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
+
+Sign = Callable[[str, Sequence[str], float], bytes]
+"""Makes a PEM certificate of (base64 PEM request, usages, seconds it is valid); runs in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,8 @@ class Options:
     """Seconds without a renewed Lease before a node counts as lost."""
     terminated_pods: int = 1000
     """Ended pods kept before the oldest are deleted."""
+    sign: Sign | None = None
+    """Signs certificate requests with the cluster's CA; None: nobody does."""
     clock: Clock = time.time
     scheme: Scheme = field(default_factory=Scheme)
 

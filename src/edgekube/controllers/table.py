@@ -7,6 +7,7 @@ from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
 from edgekube.controllers import ephemeral, namespace, podgc, publishers, tokencleaner, ttl
 from edgekube.controllers.autoscale import controller as autoscale
+from edgekube.controllers.certificates import controller as certificates
 from edgekube.controllers.context import Context, Options, Part
 from edgekube.controllers.cronjob import controller as cronjob
 from edgekube.controllers.daemonset import controller as daemonset
@@ -47,6 +48,7 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     localpath.build,
     protection.build,
     tokencleaner.build,
+    certificates.build,
     # Last: it reads the caches that the others made.
     garbage.build,
 )

@@ -38,7 +38,21 @@ def stateful_set(tree: Tree, problems: Problems) -> None:
         path, meta = f"spec.volumeClaimTemplates[{number}].metadata", claim.get("metadata", {})
         metadata.labels(meta.get("labels", {}), f"{path}.labels", problems)
         metadata.annotations(meta.get("annotations", {}), f"{path}.annotations", problems)
-    workload.workload(tree, "StatefulSet", problems)
+    workload.workload(_mountable(tree), "StatefulSet", problems)
+
+
+def _mountable(tree: Tree) -> Tree:
+    """Return the StatefulSet with its claims as volumes of the template, which is what its pods will have."""
+    spec = tree.get("spec", {})
+    template = spec.get("template", {})
+    inner = template.get("spec", {})
+    claims = [claim.get("metadata", {}).get("name", "") for claim in spec.get("volumeClaimTemplates", ())]
+    known = {volume.get("name") for volume in inner.get("volumes", ())}
+    more = [{"name": name, "emptyDir": {}} for name in dict.fromkeys(claims) if name and name not in known]
+    if not more:
+        return tree
+    inner = {**inner, "volumes": [*inner.get("volumes", ()), *more]}
+    return {**tree, "spec": {**spec, "template": {**template, "spec": inner}}}
 
 
 def update(tree: Tree, old: Tree, problems: Problems) -> None:
