@@ -119,3 +119,21 @@ async def test_node_ports(api):
     plain = await api.put(f"{SERVICES}/n", made)
     assert "nodePort" not in plain["spec"]["ports"][0]
     assert (await api.post(SERVICES, taken))["spec"]["ports"][0]["nodePort"] == port["nodePort"]
+
+
+async def test_priorities_come_from_classes(api, pod):
+    classes, pods = "/apis/scheduling.k8s.io/v1/priorityclasses", "/api/v1/namespaces/default/pods"
+    await api.post("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+    await api.post(classes, {"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"})
+    made = await api.post(pods, pod("a", priorityClassName="high"))
+    assert (made["spec"]["priority"], made["spec"]["preemptionPolicy"]) == (1000, "Never")
+    status = await api.post(pods, pod("b", priorityClassName="missing"), 403)
+    assert "no PriorityClass with name missing was found" in status["message"]
+    status = await api.post(pods, pod("b", priorityClassName="high", priority=7), 403)
+    assert "must not be provided in pod spec" in status["message"]
+    assert (await api.post(pods, pod("b")))["spec"]["priority"] == 0
+    await api.post(classes, {"metadata": {"name": "usual"}, "value": 5, "globalDefault": True})
+    made = await api.post(pods, pod("c"))
+    assert (made["spec"]["priority"], made["spec"]["priorityClassName"]) == (5, "usual")
+    status = await api.post(classes, {"metadata": {"name": "second"}, "value": 6, "globalDefault": True}, 403)
+    assert "PriorityClass usual is already marked as default" in status["message"]

@@ -1,6 +1,7 @@
 """The HTTP server on TLS: connections, and the real kubectl against it."""
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import io
@@ -297,3 +298,20 @@ async def test_a_watcher_that_does_not_read_is_dropped(cluster, session):
         assert not cluster.server.metrics.watchers
     writer.transport.abort()
     assert reader
+
+
+@pytest.mark.skipif(not shutil.which(KUBECTL), reason="kubectl is not installed")
+async def test_kubectl_certificate(cluster):
+    for name, verb, condition in (("a", "approve", "Approved"), ("b", "deny", "Denied")):
+        wish = pki.request(pki.new_key(), pki.Subject(name="bob"))
+        spec = {
+            "request": base64.b64encode(wish).decode(),
+            "signerName": "kubernetes.io/kube-apiserver-client",
+            "usages": ["client auth"],
+        }
+        kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        body = {**kind, "metadata": {"name": name}, "spec": spec}
+        await cluster.kubectl("create", "-f", "-", stdin=msgspec.json.encode(body).decode())
+        assert "Pending" in await cluster.kubectl("get", "csr", name)
+        assert await cluster.kubectl("certificate", verb, name)
+        assert condition in await cluster.kubectl("get", "csr", name)

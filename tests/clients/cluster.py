@@ -174,7 +174,11 @@ async def _look_after(client, pod, addresses):
         await client.delete(core.PODS, key_of(pod), grace=0, uid=pod.metadata.uid)
     elif pod.status.phase == "Pending":
         once = pod.spec.restart_policy == "Never"
-        ready = {"type": "Ready", "status": "False" if once else "True", "lastTransitionTime": stamp(time.time())}
+        ready = {
+            "type": "Ready",
+            "status": "False" if once else "True",
+            "lastTransitionTime": stamp(time.time()),
+        }
         ip = f"10.42.0.{next(addresses)}"
         status = {"phase": "Succeeded" if once else "Running", "conditions": [ready]}
         status |= {"podIP": ip, "podIPs": [{"ip": ip}]}

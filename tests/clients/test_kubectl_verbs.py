@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from clients.cluster import controlled, serving
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from clients.cluster import controlled, serving
 
 pytestmark = pytest.mark.timeout(180)
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
@@ -69,7 +70,9 @@ def words(command):
 def matches(expected, actual):
     shape = " ".join(expected.split())
     found = " ".join(actual.split())
-    pattern = ".*".join(re.escape(part.strip()) + r"\s*" if part.strip() else "" for part in shape.split("..."))
+    pattern = ".*".join(
+        re.escape(part.strip()) + r"\s*" if part.strip() else "" for part in shape.split("...")
+    )
     return re.fullmatch(pattern.replace(r".*", r"\s*.*"), found, re.DOTALL)
 
 
@@ -95,7 +98,9 @@ async def play(cluster, path, env):
         command = cluster.kubectl_command("--namespace", name, *command)
         code, actual = await cluster.call(*command, stdin=fill(step.stdin), env=env)
         if code != step.code or not matches(expected, actual):
-            wrong.append(f"{name}: $ {step.command}\nexpected {step.code}: {expected}\nactual {code}: {actual}")
+            wrong.append(
+                f"{name}: $ {step.command}\nexpected {step.code}: {expected}\nactual {code}: {actual}"
+            )
     return wrong
 
 

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edgekube.api.errors import NotFound
 from edgekube.api.kinds.certificates_v1 import CERTIFICATE_SIGNING_REQUESTS
-from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
+from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import certificates_v1, meta_v1, rbac_v1
 from edgekube.apiserver.identity import User
@@ -163,24 +163,11 @@ async def test_kubelets_are_approved_only_with_the_right(desk, api_server):
             subjects=(rbac_v1.Subject(kind="User", name=NODE.name, api_group=group),),
         ),
     )
-    await desk.client.create(
-        CLUSTER_ROLES,
-        rbac_v1.ClusterRole(
-            metadata=meta_v1.ObjectMeta(name=role),
-            rules=(
-                rbac_v1.PolicyRule(
-                    verbs=("create",), api_groups=("certificates.k8s.io",),
-                    resources=("certificatesigningrequests/selfnodeclient",),
-                ),
-            ),
-        ),
-    )  # fmt: skip
     await desk.client.list(CLUSTER_ROLE_BINDINGS)
-    await desk.client.list(CLUSTER_ROLES)
     own = request("own", NODE, signers.KUBELET_CLIENT, CLIENT)
     two = pki.Subject(name="system:node:two", organizations=("system:nodes",))
     other = request("other", two, signers.KUBELET_CLIENT, CLIENT)
-    # Made last to be sure that the loop has seen the other.
+    # The other is made first, so that the loop has seen it by then.
     second = Client(api_server.local(User(two.name, (*NODE.organizations, "system:authenticated"))))
     await second.create(CERTIFICATE_SIGNING_REQUESTS, other)
     kubelet = Client(api_server.local(User(NODE.name, (*NODE.organizations, "system:authenticated"))))

@@ -1,20 +1,27 @@
 """What a new cluster starts with: its namespaces, and the API's own Service."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from edgekube.api.errors import AlreadyExists, Conflict, NotFound
 from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
+from edgekube.api.kinds.flowcontrol_v1 import FLOW_SCHEMAS, PRIORITY_LEVELS
 from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
+from edgekube.api.kinds.scheduling_v1 import PRIORITY_CLASSES
 from edgekube.api.kinds.storage_v1 import STORAGE_CLASSES
-from edgekube.api.resource import Key, Object, Resource, key_of
-from edgekube.api.types import core_v1, discovery_v1, meta_v1, storage_v1
+from edgekube.api.resource import AnyResource, Key, Object, Resource, key_of
+from edgekube.api.types import core_v1, discovery_v1, meta_v1, scheduling_v1, storage_v1
+from edgekube.api.validation.priority_class import SYSTEM_CLASSES
+from edgekube.apiserver.fairness import defaults as fairness
 from edgekube.apiserver.rbac import defaults as rbac
 from edgekube.apiserver.rbac import reconcile
+from edgekube.client.base import Call
 from edgekube.client.typed import Client
 
 T = TypeVar("T", bound=Object)
@@ -50,6 +57,11 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
     await _refresh(client, ROLES, rbac.roles(), reconcile.role)
     await _refresh(client, ROLE_BINDINGS, rbac.role_bindings(), reconcile.binding)
     await _ensure(client, STORAGE_CLASSES, LOCAL_PATH)
+    for name, value in SYSTEM_CLASSES.items():
+        meta = meta_v1.ObjectMeta(name=name)
+        await _ensure(client, PRIORITY_CLASSES, scheduling_v1.PriorityClass(metadata=meta, value=value))
+    await _provide(client, PRIORITY_LEVELS, fairness.levels())
+    await _provide(client, FLOW_SCHEMAS, fairness.schemas())
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))
@@ -68,6 +80,17 @@ async def _refresh(
                 await client.create(resource, obj)
             elif (changed := plan(found, obj)) is not None:
                 await client.update(resource, changed)
+
+
+async def _provide(client: Client, row: AnyResource, wished: Iterable[dict[str, Any]]) -> None:
+    """Make the objects that are missing, of a kind that has no type."""
+    listed = msgspec.json.decode(await client.carrier.do(Call(verb="list", resource=row)))
+    there = {tree["metadata"]["name"] for tree in listed["items"]}
+    for tree in wished:
+        if tree["metadata"]["name"] not in there:
+            with contextlib.suppress(AlreadyExists):
+                body = msgspec.json.encode(tree)
+                await client.carrier.do(Call(verb="create", resource=row, body=body))
 
 
 async def _ensure(client: Client, resource: Resource[T], obj: T) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -12,6 +12,7 @@ from edgekube.apiserver import virtual
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.codec import yaml_of
 from edgekube.apiserver.exchange import Exchange, Parts, Serve
+from edgekube.apiserver.fairness.gate import Gate
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.negotiate import YAML, choose
 from edgekube.apiserver.present import Presenter
@@ -45,7 +46,10 @@ class Pages:
 class Handler:
     """Authorizes, finds what serves a request, and presents the answer as the client likes it."""
 
-    def __init__(self, parts: Parts, presenter: Presenter, pages: Pages, metrics: Metrics) -> None:
+    def __init__(
+        self, parts: Parts, presenter: Presenter, pages: Pages, metrics: Metrics, gate: Gate
+    ) -> None:
+        self._gate = gate
         self.parts = parts
         self._presenter = presenter
         self._pages = pages
@@ -54,23 +58,36 @@ class Handler:
     async def answer(self, request: Request) -> Response:
         """Return the answer, also when it is an error."""
         started = time.perf_counter()
+        ticket = None
         try:
-            response = await self.dispatch(request)
+            address = split(request.path)
+            access = access_of(request, address)
+            ticket = self._gate.ticket(request.user, access)
+            await self._gate.enter(ticket)
+            try:
+                response = await self._serve(request, address, access)
+            finally:
+                self._gate.leave(ticket)
         except StatusError as error:
             response = failure(error)
         except Exception:
             # One broken request must not end the connection without an answer.
             log.exception("%s %s", request.method, request.path)
             response = failure(InternalError("Internal error occurred: see the server's log"))
+        if ticket is not None:
+            response.headers += ticket.headers
         self._metrics.count(request.method, response.code, time.perf_counter() - started)
         return response
 
     async def dispatch(self, request: Request) -> Response:
         """Return the successful answer; raises StatusError."""
         address = split(request.path)
+        return await self._serve(request, address, access_of(request, address))
+
+    async def _serve(self, request: Request, address: Address | None, access: Access) -> Response:
         if address is None:
-            return await self._page(request)
-        exchange = self.exchange(request, address)
+            return await self._page(request, access)
+        exchange = self.exchange(request, address, access)
         serve = self._server_of(exchange, address)
         try:
             view = self.parts.versions.of(exchange.target.row)
@@ -80,19 +97,15 @@ class Handler:
         response = self._presenter.present(exchange, response)
         if exchange.media.type == YAML and response.events is None:
             response.body, response.content_type = yaml_of(response.body), YAML
-        response.headers += [("Warning", f"299 - {_quoted(text)}") for text in exchange.warnings]
+        if exchange.warnings:
+            response.headers += [("Warning", f"299 - {_quoted(text)}") for text in _cut(exchange.warnings)]
         return response
 
-    def exchange(self, request: Request, address: Address) -> Exchange:
+    def exchange(self, request: Request, address: Address, access: Access | None = None) -> Exchange:
         """Return the request with its verb and target; raises Forbidden, NotFound, NotAcceptable."""
-        verb = verb_of(request.method, address, request.query)
-        self.parts.authorization.require(
-            request.user,
-            Access(
-                verb=verb, group=address.group, plural=address.plural, subresource=address.subresource,
-                namespace=address.namespace, name=address.name, fields=request.query.get("fieldSelector", ""),
-            ),
-        )  # fmt: skip
+        access = access or access_of(request, address)
+        verb = access.verb
+        self.parts.authorization.require(request.user, access)
         media = choose(request.headers.get("accept", ""))
         entry = virtual.by_path(address.group, address.version, address.plural)
         if entry is not None:
@@ -110,8 +123,7 @@ class Handler:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         return serve
 
-    async def _page(self, request: Request) -> Response:
-        access = Access(verb=request.method.lower(), path=request.path)
+    async def _page(self, request: Request, access: Access) -> Response:
         self.parts.authorization.require(request.user, access)
         page = self._pages.find(request.path)
         if page is None:
@@ -119,6 +131,19 @@ class Handler:
         return await page(request)
 
 
+def access_of(request: Request, address: Address | None) -> Access:
+    """Return what a request asks to do; raises MethodNotAllowed."""
+    if address is None:
+        return Access(verb=request.method.lower(), path=request.path)
+    return Access(
+        verb=verb_of(request.method, address, request.query),
+        group=address.group, plural=address.plural, subresource=address.subresource,
+        namespace=address.namespace, name=address.name, fields=request.query.get("fieldSelector", ""),
+    )  # fmt: skip
+
+
+WARNINGS_LIMIT, WARNING_LIMIT = 4096, 256
+"""Characters of all warnings of an answer, and of one of them when those are too many."""
 WHOLE = frozenset({"", "status"})
 """Subresources that show the object itself."""
 
@@ -173,5 +198,15 @@ def failure(error: StatusError) -> Response:
     return Response(code=error.code, body=msgspec.json.encode(error.tree()), headers=headers)
 
 
+def _cut(warnings: Iterable[str]) -> Sequence[str]:
+    """Return warnings once each, cut as Kubernetes cuts them: clients refuse answers of endless headers."""
+    found = list(dict.fromkeys(warnings))
+    if sum(map(len, found)) > WARNINGS_LIMIT:
+        found = [text[:WARNING_LIMIT] for text in found[: WARNINGS_LIMIT // WARNING_LIMIT]]
+    return found
+
+
 def _quoted(text: str) -> str:
+    # Names of unknown fields are the client's own text: no line may end within a header.
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -17,9 +17,10 @@ from edgekube.apiserver.admission.base import Chain
 from edgekube.apiserver.admission.certificates import CertificateRequests
 from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
 from edgekube.apiserver.admission.limits import LimitRanger
-from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, Priority, ServiceAccount
+from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, ServiceAccount
 from edgekube.apiserver.admission.podsecurity.plugin import PodSecurity
 from edgekube.apiserver.admission.policy.plugin import ValidatingAdmissionPolicies
+from edgekube.apiserver.admission.priority import OneDefaultPriority, Priority
 from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
 from edgekube.apiserver.admission.storage import DefaultIngressClass, DefaultStorageClass, StorageProtection
@@ -36,6 +37,7 @@ from edgekube.apiserver.custom.keeper import Definitions
 from edgekube.apiserver.dial import Dialer
 from edgekube.apiserver.discovery import Discovery
 from edgekube.apiserver.exchange import Parts
+from edgekube.apiserver.fairness.gate import SEATS, Gate
 from edgekube.apiserver.handler import Handler, Pages
 from edgekube.apiserver.http import Extra, HttpServer
 from edgekube.apiserver.identity import User
@@ -75,6 +77,8 @@ class ApiServerConfig:
     """How ServiceAccount tokens are signed; None: there are none."""
     trusted: frozenset[str] = CONTROL_PLANE
     """Users that may do everything."""
+    seats: int = SEATS
+    """Requests under way at most, all limited priority levels together."""
     authorizers: tuple[Authorizer, ...] = ()
     """Asked after the built-in rules."""
 
@@ -109,7 +113,9 @@ class ApiServer:
             self.parts.registry,
             converter=converter(self._webhooks),
         )
-        self.handler = Handler(self.parts, Presenter(utcnow), self._pages(), self.metrics)
+        self.handler = Handler(
+            self.parts, Presenter(utcnow), self._pages(), self.metrics, Gate(self._caches, seats=config.seats)
+        )
         self.http = HttpServer(
             self.handler, self.parts.authentication, extra=extra_routes or {},
             stream=Streaming(self.handler, gateway).serve, metrics=self.metrics,
@@ -200,7 +206,8 @@ class ApiServer:
             certificates,
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
-            Priority(),
+            Priority(self._storage),
+            OneDefaultPriority(self._storage),
             StorageProtection(),
             DefaultStorageClass(self._storage),
             DefaultIngressClass(self._storage),

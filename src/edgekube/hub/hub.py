@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
+from edgekube.api.kinds.core_v1 import PODS
+from edgekube.api.resource import Key
 from edgekube.client.typed import Client
 from edgekube.control.clock import Clock
 from edgekube.control.informer import Informers
@@ -78,7 +80,8 @@ class Hub:
         self._volumes = VolumeReports(client, informers, self._confirm)
         self._leases = Leases(client, informers, clock=clock)
         self._desk = TokenDesk(client, informers)
-        self._measures = _Measures(MetricsWriter(client))
+        self._measures = _Measures(MetricsWriter(client, self._labels_of))
+        self._copies = informers.of(PODS)
         self._asked: set[tuple[str, str, int]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._connected = asyncio.Event()
@@ -87,6 +90,10 @@ class Hub:
         transport.subscribe(topics.up("+"), self.uplink.arrive)
         transport.subscribe(topics.gone("+"), self._gone)
         transport.on_state(self._state)
+
+    def _labels_of(self, key: Key) -> Mapping[str, str]:
+        pod = self._copies.get(key)
+        return pod.metadata.labels if pod is not None else {}
 
     @property
     def stats(self) -> Mapping[str, bytes]:

@@ -1,7 +1,7 @@
 """metrics.k8s.io from nodes' summaries: one NodeMetrics, one PodMetrics a pod (kubelet summary API in, KEP-117 out)."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from edgekube.client.typed import Client
 
 log = logging.getLogger(__name__)
 
+LabelsOf = Callable[[Key], Mapping[str, str]]
+"""Returns a pod's labels, none when it is not known."""
 WINDOW = "15s"
 """The period rates are taken over, as agents report."""
 
@@ -20,15 +22,15 @@ WINDOW = "15s"
 class MetricsWriter:
     """Writes what a summary says; forgets pods that are no longer in it."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, labels_of: LabelsOf) -> None:
+        self._client, self._labels_of = client, labels_of
         self._pods: dict[str, frozenset[Key]] = {}
 
     async def write(self, node: str, summary: bytes) -> None:
         """Take one node's summary; a malformed one is dropped."""
         try:
             tree = msgspec.json.decode(summary)
-            objects = list(metrics_of(node, tree))
+            objects = list(metrics_of(node, tree, self._labels_of))
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: summary: %s", node, error)
             return
@@ -55,8 +57,10 @@ class MetricsWriter:
             log.debug("metrics of %s: %s", obj["metadata"]["name"], error)
 
 
-def metrics_of(node: str, summary: Mapping[str, Any]) -> Iterator[tuple[AnyResource, dict[str, Any]]]:
-    """Yield the objects a summary stands for."""
+def metrics_of(
+    node: str, summary: Mapping[str, Any], labels_of: LabelsOf = lambda _key: {}
+) -> Iterator[tuple[AnyResource, dict[str, Any]]]:
+    """Yield the objects a summary stands for; pods' have the labels of their pod, to be selected by."""
     whole = summary["node"]
     yield (
         NODE_METRICS,
@@ -75,12 +79,17 @@ def metrics_of(node: str, summary: Mapping[str, Any]) -> Iterator[tuple[AnyResou
             {
                 "apiVersion": POD_METRICS.api_version,
                 "kind": POD_METRICS.kind,
-                "metadata": {"name": pod["podRef"]["name"], "namespace": pod["podRef"]["namespace"]},
+                "metadata": _metadata(Key(pod["podRef"]["namespace"], pod["podRef"]["name"]), labels_of),
                 "timestamp": pod["cpu"]["time"],
                 "window": WINDOW,
                 "containers": [{"name": c["name"], "usage": _usage(c)} for c in pod["containers"]],
             },
         )
+
+
+def _metadata(key: Key, labels_of: LabelsOf) -> dict[str, Any]:
+    labels = labels_of(key)
+    return {"name": key.name, "namespace": key.namespace, **({"labels": dict(labels)} if labels else {})}
 
 
 def _usage(part: Mapping[str, Any]) -> dict[str, str]:

@@ -21,7 +21,6 @@ MIRROR = "kubernetes.io/config.mirror"
 ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 TOLERATION_SECONDS = 300
 TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-PRIORITY_CLASSES = {"": 0, "system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 class ServiceAccount:
@@ -172,19 +171,3 @@ class DefaultTolerationSeconds:
         ]
         if added:
             spec["tolerations"] = [*own, *added]
-
-
-class Priority:
-    """Resolve priorityClassName into a number."""
-
-    verbs, resources = CREATE, PODS
-
-    async def admit(self, attributes: Attributes) -> None:
-        """Raise Forbidden for an unknown class."""
-        spec = attributes.obj["spec"]
-        name = spec.get("priorityClassName", "")
-        value = PRIORITY_CLASSES.get(name)
-        if value is None:
-            raise attributes.forbid(f"no PriorityClass with name {name} was found")
-        spec["priority"] = value
-        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
