@@ -65,11 +65,20 @@ async def test_a_server_that_is_not_ready_says_so(make_server):
 
 
 async def test_metrics(api):
-    await api.get("/api/v1/nodes/none", code=404)
+    await api.get("/api/v1/namespaces/default")
+    await api.get("/api/v1/namespaces/none", code=404)
+    await api.get("/apis/no.such/v1/things/x", code=404)
     text = (await api.send("GET", "/metrics")).body.decode()
-    assert 'apiserver_request_total{method="GET",code="404"} 1' in text
+    labels = 'verb="GET",group="",resource="namespaces",subresource="",scope="resource"'
+    assert f'apiserver_request_total{{{labels},code="200"}} 1' in text
+    assert f'apiserver_request_total{{{labels},code="404"}} 1' in text
+    assert f'apiserver_request_duration_seconds_bucket{{{labels},le="+Inf"}} 2' in text
+    assert f"apiserver_request_duration_seconds_count{{{labels}}} 2" in text
+    assert "things" not in text, "names that clients make up are not kept"
+    assert 'apiserver_current_inflight_requests{request_kind="readOnly"} 1' in text
+    assert "process_resident_memory_bytes" in text
     assert 'apiserver_storage_objects{resource="namespaces"} 4' in text
-    assert "apiserver_longrunning_requests 0" in text
+    assert 'apiserver_longrunning_requests{verb="WATCH"} 0' in text
 
 
 async def test_paths_that_nobody_serves(api):

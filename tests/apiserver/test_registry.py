@@ -236,7 +236,7 @@ async def test_methods_that_make_no_sense(api, config_map):
 async def test_answers_nobody_can_give(api):
     status = await api.get(MAPS, code=406, accept="image/png")
     assert status["reason"] == "NotAcceptable"
-    assert await api.get(MAPS, accept="application/vnd.kubernetes.protobuf,application/json")
+    assert await api.get(MAPS, accept="image/png,application/json")
 
 
 async def test_stored_bytes_are_the_wire_form_without_the_version(api, config_map):

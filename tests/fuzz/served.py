@@ -57,7 +57,11 @@ class Served:
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
             # The server ended a kept connection, as it may: the request goes out once more.
             self.close()
+        try:
             return self._exchange(method, target, data, fields)
+        except (http.client.HTTPException, ConnectionError) as error:
+            self.close()
+            raise Hang(f"{method} {target}: {error!r}") from error
 
     def _exchange(self, method, target, data, fields):
         if self._connection is None:

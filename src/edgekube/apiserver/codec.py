@@ -28,7 +28,7 @@ def from_json(body: bytes) -> Any:
     """Decode JSON; raises BadRequest."""
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"error decoding: json parse error: {error}") from error
 
 
@@ -73,11 +73,12 @@ def from_protobuf(body: bytes) -> Any:
     """Decode an envelope that starts with `k8s` and a zero byte; raises BadRequest."""
     from edgekube.api import protobuf  # noqa: PLC0415 - its tables are only needed for a few commands
 
-    return protobuf.decode(body, table=_field_table())
+    return protobuf.decode(body, table=field_table())
 
 
 @cache
-def _field_table() -> Any:
+def field_table() -> Any:
+    """Return the numbers of fields, loaded when first asked for."""
     from edgekube.api.protobuf import FieldTable  # noqa: PLC0415
 
     return FieldTable.load()

@@ -9,12 +9,13 @@ import msgspec
 
 from edgekube.api.errors import InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, StatusError
 from edgekube.apiserver import virtual
+from edgekube.apiserver.audit.auditor import Auditor
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.codec import yaml_of
 from edgekube.apiserver.exchange import Exchange, Parts, Serve
 from edgekube.apiserver.fairness.gate import Gate
 from edgekube.apiserver.metrics import Metrics
-from edgekube.apiserver.negotiate import YAML, choose
+from edgekube.apiserver.negotiate import PROTOBUF, YAML, choose, not_acceptable
 from edgekube.apiserver.present import Presenter
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.request import Request, Response
@@ -47,9 +48,11 @@ class Handler:
     """Authorizes, finds what serves a request, and presents the answer as the client likes it."""
 
     def __init__(
-        self, parts: Parts, presenter: Presenter, pages: Pages, metrics: Metrics, gate: Gate
-    ) -> None:
+        self, parts: Parts, presenter: Presenter, pages: Pages, metrics: Metrics, gate: Gate, *,
+        auditor: Auditor | None = None,
+    ) -> None:  # fmt: skip
         self._gate = gate
+        self._auditor = auditor
         self.parts = parts
         self._presenter = presenter
         self._pages = pages
@@ -58,15 +61,19 @@ class Handler:
     async def answer(self, request: Request) -> Response:
         """Return the answer, also when it is an error."""
         started = time.perf_counter()
-        ticket = None
+        ticket = record = access = None
         try:
             address = split(request.path)
             access = access_of(request, address)
+            if self._auditor is not None:
+                record = self._auditor.begin(request, access)
             ticket = self._gate.ticket(request.user, access)
             await self._gate.enter(ticket)
+            kind = self._metrics.begin(access.verb)
             try:
                 response = await self._serve(request, address, access)
             finally:
+                self._metrics.end(kind)
                 self._gate.leave(ticket)
         except StatusError as error:
             response = failure(error)
@@ -76,7 +83,9 @@ class Handler:
             response = failure(InternalError("Internal error occurred: see the server's log"))
         if ticket is not None:
             response.headers += ticket.headers
-        self._metrics.count(request.method, response.code, time.perf_counter() - started)
+        if record is not None:
+            record.stage("ResponseComplete" if response.events is None else "ResponseStarted", response)
+        self._metrics.count(access, response.code, time.perf_counter() - started)
         return response
 
     async def dispatch(self, request: Request) -> Response:
@@ -97,6 +106,8 @@ class Handler:
         response = self._presenter.present(exchange, response)
         if exchange.media.type == YAML and response.events is None:
             response.body, response.content_type = yaml_of(response.body), YAML
+        elif exchange.media.type == PROTOBUF:
+            response = _in_protobuf(exchange, response)
         if exchange.warnings:
             response.headers += [("Warning", f"299 - {_quoted(text)}") for text in _cut(exchange.warnings)]
         return response
@@ -144,6 +155,20 @@ def access_of(request: Request, address: Address | None) -> Access:
 
 WARNINGS_LIMIT, WARNING_LIMIT = 4096, 256
 """Characters of all warnings of an answer, and of one of them when those are too many."""
+def _in_protobuf(exchange: Exchange, response: Response) -> Response:
+    from edgekube.apiserver import protobuf  # noqa: PLC0415 - its tables are only for those who ask
+
+    fallback = exchange.media.fallback
+    if response.events is None:
+        return protobuf.answer(response, fallback=fallback)
+    row = exchange.target.row
+    if protobuf.encodable(row.api_version, row.kind):
+        response.events, response.content_type = protobuf.events(response.events), protobuf.STREAM
+    elif not fallback:
+        raise not_acceptable()
+    return response
+
+
 WHOLE = frozenset({"", "status"})
 """Subresources that show the object itself."""
 

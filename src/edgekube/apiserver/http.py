@@ -16,19 +16,24 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
-from edgekube.api.errors import RequestEntityTooLarge, StatusError
+from edgekube.api.errors import RequestEntityTooLarge, StatusError, Timeout
 from edgekube.apiserver.authn.base import Authentication, credentials_of
 from edgekube.apiserver.authn.impersonation import impersonated, impersonating
 from edgekube.apiserver.handler import Handler, failure
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.metrics import Metrics
-from edgekube.apiserver.request import JSON, Request, Response
+from edgekube.apiserver.request import Request, Response
 from edgekube.apiserver.watching import Events, close
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes of a request body (Kubernetes' MaxRequestBodyBytes)."""
+REQUEST_TIMEOUT = 60.0
+"""Seconds a client waits for a write (kube-apiserver's --request-timeout); it is finished all the same."""
+TOO_LONG = (
+    "Timeout: request did not complete within the allotted timeout, but may still be processing the request"
+)
 SLICE = 256 * 1024
 """Bytes written at once: larger writes cost TLS dearly."""
 UNSENT_LIMIT = 1024 * 1024
@@ -98,7 +103,8 @@ class HttpServer:
         task = asyncio.ensure_future(self._handler.answer(request))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
+        done, _ = await asyncio.wait((task,), timeout=REQUEST_TIMEOUT)
+        return task.result() if done else failure(Timeout(TOO_LONG))
 
     async def _user(self, raw: web.BaseRequest, headers: Mapping[str, str]) -> User:
         certificate = raw.transport.get_extra_info("peercert") if raw.transport else None
@@ -118,7 +124,7 @@ class HttpServer:
         self, raw: web.BaseRequest, headers: Mapping[str, str], response: Response
     ) -> web.StreamResponse:
         if response.events is not None:
-            return await self._follow(raw, response.events)
+            return await self._follow(raw, response.events, response.content_type)
         body = response.body
         shown = {
             "Content-Type": response.content_type,
@@ -141,8 +147,8 @@ class HttpServer:
         await answer.write_eof()
         return answer
 
-    async def _follow(self, raw: web.BaseRequest, events: Events) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+    async def _follow(self, raw: web.BaseRequest, events: Events, content_type: str) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"})
         answer.enable_chunked_encoding()
         await answer.prepare(raw)
         self._metrics.watchers += 1

@@ -12,7 +12,13 @@ from edgekube.apiserver.request import JSON
 
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-ALIASES = {"application/json": JSON, "*/*": JSON, "application/*": JSON, "application/yaml": YAML}
+ALIASES = {
+    "application/json": JSON,
+    "*/*": JSON,
+    "application/*": JSON,
+    "application/yaml": YAML,
+    PROTOBUF: PROTOBUF,
+}
 TRANSFORMS = frozenset({"", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"})
 
 
@@ -22,6 +28,8 @@ class Media:
 
     type: str = JSON
     transform: str = ""
+    fallback: bool = False
+    """Whether JSON will do where this type cannot be had (custom resources have no protobuf form)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,18 @@ def choose(accept: str) -> Media:
         media = ALIASES.get(offer.type)
         transform = offer.parameters.get("as", "")
         known = transform in TRANSFORMS and (not transform or offer.parameters.get("v") == "v1")
+        if media == PROTOBUF and transform:
+            continue
         if media and known:
-            return Media(media, transform)
-    raise NotAcceptable("only the following media types are accepted: application/json, application/yaml")
+            return Media(media, transform, media == PROTOBUF and _takes_json(accept))
+    raise not_acceptable()
+
+
+def _takes_json(accept: str) -> bool:
+    return any(ALIASES.get(offer.type) == JSON and "as" not in offer.parameters for offer in offers(accept))
+
+
+def not_acceptable() -> NotAcceptable:
+    """Return the answer to those who take nothing that we have."""
+    kinds = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    return NotAcceptable(f"only the following media types are accepted: {kinds}")

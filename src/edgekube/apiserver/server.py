@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from edgekube.api import defaults
 from edgekube.api.kinds.core_v1 import SERVICES
 from edgekube.api.resource import AnyResource
-from edgekube.api.schema import Schemas
+from edgekube.api.schema import Normalised, Schemas
 from edgekube.api.scheme import VIEWS, Scheme
 from edgekube.apiserver import pages, virtual
 from edgekube.apiserver.admission.base import Chain
@@ -25,8 +25,9 @@ from edgekube.apiserver.admission.quota.plugin import ResourceQuota
 from edgekube.apiserver.admission.services import Addresses
 from edgekube.apiserver.admission.storage import DefaultIngressClass, DefaultStorageClass, StorageProtection
 from edgekube.apiserver.admission.webhook.plugin import MutatingWebhooks, Renew, ValidatingWebhooks
+from edgekube.apiserver.audit.auditor import Auditor
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
-from edgekube.apiserver.authn.base import Authentication
+from edgekube.apiserver.authn.base import Authentication, Authenticator
 from edgekube.apiserver.authn.certificates import Certificates
 from edgekube.apiserver.authn.tokens import BootstrapTokens, StaticTokens
 from edgekube.apiserver.authz import Authorization, Authorizer, BuiltIn
@@ -77,8 +78,14 @@ class ApiServerConfig:
     """How ServiceAccount tokens are signed; None: there are none."""
     trusted: frozenset[str] = CONTROL_PLANE
     """Users that may do everything."""
+    auditor: Auditor | None = None
+    """Notes requests from outside; None: nobody does."""
     seats: int = SEATS
     """Requests under way at most, all limited priority levels together."""
+    authenticators: tuple[Authenticator, ...] = ()
+    """Asked after certificates and static tokens."""
+    anonymous: bool = True
+    """Whether requests without credentials are anonymous, rather than refused."""
     authorizers: tuple[Authorizer, ...] = ()
     """Asked after the built-in rules."""
 
@@ -114,8 +121,9 @@ class ApiServer:
             converter=converter(self._webhooks),
         )
         self.handler = Handler(
-            self.parts, Presenter(utcnow), self._pages(), self.metrics, Gate(self._caches, seats=config.seats)
-        )
+            self.parts, Presenter(utcnow), self._pages(), self.metrics, Gate(self._caches, seats=config.seats),
+            auditor=config.auditor,
+        )  # fmt: skip
         self.http = HttpServer(
             self.handler, self.parts.authentication, extra=extra_routes or {},
             stream=Streaming(self.handler, gateway).serve, metrics=self.metrics,
@@ -129,6 +137,8 @@ class ApiServer:
         """Fill the caches, become ready, and keep them until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._caches.run(), name="caches")
+            if self.config.auditor is not None:
+                group.create_task(self.config.auditor.sink.run(), name="audit")
             await self._caches.filled()
             self._addresses.load(await self._storage.all(SERVICES))
             await self._definitions.load()
@@ -163,10 +173,12 @@ class ApiServer:
         authenticators = (
             Certificates(),
             StaticTokens(config.tokens),
+            *config.authenticators,
             *((tokens,) if tokens else ()),
             BootstrapTokens(storage, utcnow),
         )
         rbac = Rbac(self._caches)
+        authentication = Authentication(authenticators, anonymous=config.anonymous)
         authorization = Authorization(
             (BuiltIn(config.trusted), NodeAuthorizer(self._caches), rbac, *config.authorizers)
         )
@@ -184,7 +196,7 @@ class ApiServer:
                 ),
             ),
             reading=Reading(self._caches),
-            authentication=Authentication(authenticators),
+            authentication=authentication,
             authorization=authorization,
             rbac=rbac,
             versions=self._versions,
@@ -260,9 +272,9 @@ class ApiServer:
 def _renewal(codec: Codec) -> Renew:
     """Return what makes an object that a webhook changed whole again."""
 
-    def renew(row: AnyResource, tree: Tree) -> Tree:
-        found = codec.normalise(tree, row, "Ignore", []).tree
-        defaults.apply(row, found)
+    def renew(row: AnyResource, tree: Tree) -> Normalised:
+        found = codec.normalise(tree, row, "Ignore", [])
+        defaults.apply(row, found.tree)
         return found
 
     return renew

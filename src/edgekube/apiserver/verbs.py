@@ -67,8 +67,13 @@ async def patch_(exchange: Exchange, *, part: Part = MAIN) -> Response:
     async def viewed(tree: Tree) -> Tree:
         view = exchange.view
         assert view is not None
-        shown = await view.shown(tree)
-        return await view.stored(patched(exchange, shown, view.row.api_version, view.row.kind))
+        shown = patched(exchange, await view.shown(tree), view.row.api_version, view.row.kind)
+        # Only what is a whole object of this version can be converted.
+        validation = exchange.query.get("fieldValidation", "")
+        found = exchange.parts.codec.normalise(shown, view.row, validation, exchange.warnings)
+        if found.missing:
+            raise problems.invalid(view.row.kind, view.row.group, exchange.target.name, found.missing)
+        return await view.stored(found.tree)
 
     wish = plain if exchange.view is None else viewed
     return answer(await exchange.parts.registry.change(exchange.action(), wish, part=part))

@@ -6,6 +6,7 @@ import binascii
 import ssl
 from contextlib import AsyncExitStack
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +15,9 @@ from edgekube.api.errors import StatusError
 from edgekube.apiserver.dial import Dialer
 from edgekube.apiserver.request import Tree
 from edgekube.lib.errors import EdgekubeError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 LARGEST = 8 << 20
 """Bytes of an answer."""
@@ -66,15 +70,27 @@ async def _post(url: str, name: str, body: Tree, bundle: str, seconds: float) ->
                 data=msgspec.json.encode(body),
                 headers=headers,
                 ssl=_context(bundle),
+                # Whoever answers must be who was asked.
+                allow_redirects=False,
                 server_hostname=name,
             ) as answer,
         ):
-            raw = await answer.content.read(LARGEST + 1)
+            raw = await _bounded(answer.content)
             if answer.status != 200:
                 raise WebhookError(f"an error on the server ({raw[:200].decode(errors='replace')!r}) has prevented the request from succeeding: {answer.status}")  # fmt: skip
     except aiohttp.ClientError as error:
         raise WebhookError(str(error) or type(error).__name__) from error
     return _decoded(raw)
+
+
+async def _bounded(content: "aiohttp.StreamReader") -> bytes:
+    """Return all of a body; one that is too large is read no further."""
+    raw = bytearray()
+    async for chunk in content.iter_any():
+        raw += chunk
+        if len(raw) > LARGEST:
+            break
+    return bytes(raw)
 
 
 def _decoded(raw: bytes) -> Tree:

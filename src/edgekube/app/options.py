@@ -33,6 +33,18 @@ class ServerOptions:
     """The store's URL; "" is the embedded one below `data_dir`."""
     scheduler_config: Path | None = None
     """A KubeSchedulerConfiguration with the scheduler's profiles."""
+    token_auth_file: Path | None = None
+    """Bearer tokens: lines of `token,user,uid,"group1,group2"`."""
+    anonymous_auth: bool = True
+    """Whether requests without credentials are anonymous, rather than refused."""
+    audit_policy_file: Path | None = None
+    """An audit.k8s.io/v1 Policy."""
+    audit_log_path: Path | None = None
+    """Where the audit log is written; None: there is none."""
+    audit_log_maxsize: int = 100
+    """MiB after which the audit log is turned over."""
+    audit_log_maxbackup: int = 10
+    """How many older audit logs are kept."""
     leader_elect: bool = False
     """Whether other servers share the store, so that only the elected one runs controllers and scheduler."""
     cluster_cidr: str = "10.244.0.0/16"

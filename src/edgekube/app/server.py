@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import ssl
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -19,10 +20,12 @@ from edgekube.api.resource import Key
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
 from edgekube.apiserver.authn.accounts import TokenConfig
+from edgekube.apiserver.authn.tokenfile import TokenFile
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
 from edgekube.apiserver.identity import MASTERS, User
 from edgekube.apiserver.server import ApiServer, ApiServerConfig
 from edgekube.app import credentials, dns_service
+from edgekube.app.audit import auditor
 from edgekube.app.broker import Broker, BrokerOptions
 from edgekube.app.credentials import Credentials
 from edgekube.app.join import JoinDesk
@@ -166,6 +169,9 @@ def _api(options: ServerOptions, secret: Credentials) -> ApiServerConfig:
         service_cidr=options.service_cidr,
         tokens={secret.admin_token: User("kubernetes-admin", (MASTERS,))},
         account_tokens=TokenConfig(key=secret.service_account_key, issuer=ISSUER, audiences=(ISSUER,)),
+        auditor=auditor(options),
+        anonymous=options.anonymous_auth,
+        authenticators=(TokenFile(options.token_auth_file, time.monotonic),) if options.token_auth_file else (),
     )
 
 

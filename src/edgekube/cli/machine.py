@@ -104,10 +104,31 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="other servers share the store: only the elected one controls",
     )
+    parser.add_argument(
+        "--token-auth-file", type=Path, metavar="FILE", help="lines of token,user,uid,groups"
+    )
+    parser.add_argument(
+        "--no-anonymous-auth", dest="anonymous_auth", action="store_false", help="refuse requests without credentials"
+    )
+    _add_audit(parser, default)
     parser.add_argument("--cluster-cidr", default=default.cluster_cidr, help="pods' addresses")
     parser.add_argument("--service-cidr", default=default.service_cidr, help="Services' addresses")
     parser.add_argument("--cluster-domain", default=default.cluster_domain)
     parser.add_argument("-v", "--verbose", action="store_true")
+
+
+def _add_audit(parser: argparse.ArgumentParser, default: ServerOptions) -> None:
+    """Declare kube-apiserver's audit options."""
+    parser.add_argument(
+        "--audit-policy-file", type=Path, metavar="FILE", help="an audit.k8s.io/v1 Policy: what is noted"
+    )
+    parser.add_argument("--audit-log-path", type=Path, metavar="FILE", help="default: no audit log")
+    parser.add_argument(
+        "--audit-log-maxsize", type=int, default=default.audit_log_maxsize, metavar="MIB", help="then it is turned over"
+    )
+    parser.add_argument(
+        "--audit-log-maxbackup", type=int, default=default.audit_log_maxbackup, metavar="NUMBER", help="of older logs kept"
+    )
 
 
 def run_server(options: argparse.Namespace) -> int:

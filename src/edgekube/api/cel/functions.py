@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 from edgekube.api import quantity
 
 NANO = 10**9
+MOST_DIGITS = 4
+"""Characters of a precision (`.999`)."""
 
 
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
@@ -62,6 +64,8 @@ def _format(text: str, values: list[Any]) -> str:
     def verb(match: re.Match[str]) -> str:
         if match[2] == "%":
             return "%"
+        if match[1] and len(match[1]) > MOST_DIGITS:
+            raise ValueError("format: precision is too large")
         return _verbs[match[2]](next(left), int(match[1][1:]) if match[1] else 6)
 
     try:

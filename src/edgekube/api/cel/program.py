@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 from edgekube.api.cel.functions import FUNCTIONS
@@ -37,9 +39,7 @@ class Program:
 
     def evaluate(self, variables: Mapping[str, Any], functions: Functions | None = None) -> Any:
         """Return the value; raises CelError."""
-        import cel  # noqa: PLC0415 - only where there are expressions
-
-        context = cel.Context(variables=dict(variables))
+        context = engine().Context(variables=dict(variables))
         for name, function in FUNCTIONS.items():
             context.add_function(name, function)
         for name, function in (functions or {}).items():
@@ -67,17 +67,32 @@ class Program:
         return frozenset(self._compiled.functions())
 
 
+@cache
+def engine() -> Any:
+    """
+    Load the library's compiled module alone, with the first expression.
+
+    Its package would bring its command line along (typer, rich, prompt_toolkit), 20 MB of it.
+    """
+    package = find_spec("cel")
+    assert package is not None
+    spec = PathFinder.find_spec("cel.cel", package.submodule_search_locations)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @lru_cache(maxsize=512)
 def compile_expression(text: str) -> Program:
     """Compile; raises CelError with the place of the mistake."""
-    import cel  # noqa: PLC0415 - see above
-
     if not text.strip():
         raise CelError("expression is empty")
     if len(text) > LONGEST:
         raise CelError(f"expression is longer than {LONGEST} characters")
     try:
-        program = Program(text, cel.compile(text))
+        program = Program(text, engine().compile(text))
     except (ValueError, TypeError, RuntimeError) as error:
         raise CelError(f"compilation failed: {error}") from error
     for name in sorted(program.calls()):

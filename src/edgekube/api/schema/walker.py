@@ -25,6 +25,9 @@ IMPLIED = {
     "io.k8s.api.apps.v1.ReplicaSetSpec": ("template",),
 }
 """Fields Kubernetes' schema calls optional and its validation insists on."""
+SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+SCHEMA_OR = {f"{SCHEMA}OrArray": list, f"{SCHEMA}OrBool": bool}
+"""Definitions that tell no type: a schema, or a value of this type."""
 _PLAIN = {"string": str, "boolean": bool}
 
 
@@ -65,6 +68,8 @@ class Compiler:
     def _compile(self, name: str) -> Walk:
         if name in SPECIAL:
             return SPECIAL[name]
+        if name in SCHEMA_OR:
+            return _schema_or(SCHEMA_OR[name], name, self)
         definition = self._definition(name)
         if definition.get("type") != "object":
             return scalars.any_value
@@ -158,6 +163,19 @@ class _Struct:
             found.causes += inner.causes
             if not inner.causes:
                 found.absent(here)
+
+
+def _schema_or(other: type, name: str, compiler: Compiler) -> Walk:
+    short, shown = name.rpartition(".")[2], ".".join(name.split(".")[-2:])
+
+    def walk(value: Any, path: Path, found: Findings) -> Any:
+        if type(value) is dict:
+            return compiler.walker(SCHEMA)(value, path, found)
+        if type(value) is not other:
+            found.mismatch(value, path, short, shown)
+        return value
+
+    return walk
 
 
 def _list(owner: str, spec: Definition, compiler: Compiler) -> Walk:

@@ -6,7 +6,7 @@ from typing import Any
 from edgekube.api.validation import names
 from edgekube.api.validation.label_selector import label_selector
 from edgekube.api.validation.problems import Problems
-from edgekube.api.validation.webhooks import match_conditions, rule
+from edgekube.api.validation.webhooks import compiles, match_conditions, rule
 
 Tree = dict[str, Any]
 _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -16,7 +16,7 @@ _NOT_FOUND = ("Allow", "Deny")
 
 
 def policy(tree: Tree, problems: Problems) -> None:
-    """Check a ValidatingAdmissionPolicy; whether its expressions compile is for their engine to say."""
+    """Check a ValidatingAdmissionPolicy."""
     spec = tree.get("spec", {})
     if spec.get("failurePolicy") not in ("Fail", "Ignore"):
         problems.unsupported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
@@ -118,13 +118,13 @@ def _variable(variable: Tree, path: str, problems: Problems) -> None:
         problems.required(f"{path}.name")
     elif not _IDENTIFIER.fullmatch(name):
         problems.invalid(f"{path}.name", name, "name is not a valid CEL identifier")
-    if not variable.get("expression", "").strip():
-        problems.required(f"{path}.expression", "expression is not specified")
+    _expression(variable, "expression", path, problems)
 
 
 def _validation(validation: Tree, path: str, problems: Problems) -> None:
-    if not validation.get("expression", "").strip():
-        problems.required(f"{path}.expression", "expression is not specified")
+    _expression(validation, "expression", path, problems)
+    if validation.get("messageExpression", "").strip():
+        compiles(validation["messageExpression"], f"{path}.messageExpression", problems)
     message, computed = validation.get("message", ""), validation.get("messageExpression", "")
     if message and not message.strip():
         problems.invalid(f"{path}.message", message, "message must be non-empty if specified")
@@ -136,13 +136,20 @@ def _validation(validation: Tree, path: str, problems: Problems) -> None:
         problems.unsupported(f"{path}.reason", validation["reason"], _REASONS)
 
 
+def _expression(tree: Tree, field: str, path: str, problems: Problems) -> None:
+    text = tree.get(field, "")
+    if text.strip():
+        compiles(text, f"{path}.{field}", problems)
+    else:
+        problems.required(f"{path}.{field}", f"{field} is not specified")
+
+
 def _annotations(annotations: list[Tree], problems: Problems) -> None:
     seen: set[str] = set()
     for index, annotation in enumerate(annotations):
         path, key = f"spec.auditAnnotations[{index}]", annotation.get("key", "")
         problems.each(f"{path}.key", key, names.qualified(key))
-        if not annotation.get("valueExpression", "").strip():
-            problems.required(f"{path}.valueExpression", "valueExpression is not specified")
+        _expression(annotation, "valueExpression", path, problems)
         if key in seen:
             problems.duplicate(f"{path}.key", key)
         seen.add(key)

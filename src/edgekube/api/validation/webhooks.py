@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgekube.api.cel import CelError, compile_expression
 from edgekube.api.validation import names
 from edgekube.api.validation.label_selector import label_selector
 from edgekube.api.validation.problems import Problems
@@ -183,8 +184,16 @@ def _versions(versions: Sequence[str], path: str, problems: Problems) -> None:
         problems.invalid(path, list(versions), f"must include at least one of {', '.join(REVIEW_VERSIONS)}")
 
 
+def compiles(expression: str, path: str, problems: Problems) -> None:
+    """Check that an expression can be compiled."""
+    try:
+        compile_expression(expression)
+    except CelError as error:
+        problems.invalid(path, expression, str(error))
+
+
 def match_conditions(conditions: Sequence[Tree], path: str, problems: Problems) -> None:
-    """Check matchConditions; whether an expression compiles is for its engine to say."""
+    """Check matchConditions."""
     if len(conditions) > MOST_CONDITIONS:
         problems.too_many(path, len(conditions), MOST_CONDITIONS)
     seen: set[str] = set()
@@ -192,6 +201,8 @@ def match_conditions(conditions: Sequence[Tree], path: str, problems: Problems) 
         here, name = f"{path}[{index}]", condition.get("name", "")
         if not condition.get("expression", "").strip():
             problems.required(f"{here}.expression")
+        else:
+            compiles(condition["expression"], f"{here}.expression", problems)
         if not name:
             problems.required(f"{here}.name")
             continue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from edgekube.api.errors import Forbidden
+from edgekube.api.errors import Cause, Forbidden
 from edgekube.api.resource import AnyResource, Key
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.request import Tree
@@ -25,6 +25,8 @@ class Attributes:
     settling: bool = False
     """Whether an update was the end of the object: nobody can refuse that any more."""
     warnings: list[str] = field(default_factory=list)
+    missing: Sequence[Cause] | None = None
+    """Required fields that a changed object lacks; None: a webhook changed nothing."""
     undo: list[Callable[[], None]] = field(default_factory=list)
     """Called when the write did not happen (refused, lost a race, dry run)."""
     done: list[Callable[[], None]] = field(default_factory=list)

@@ -37,6 +37,9 @@ def _rule_matches(rule: Tree, attributes: Attributes, versions: frozenset[str]) 
     scope = rule.get("scope", "*")
     if scope != "*" and (scope == "Namespaced") != row.namespaced:
         return False
+    names = rule.get("resourceNames")
+    if names and (attributes.obj["metadata"].get("name") or attributes.target.name) not in names:
+        return False
     wished = rule.get("apiVersions") or ()
     return (
         _has(rule.get("operations") or (), attributes.operation)

@@ -47,11 +47,11 @@ class DefaultStorageClass:
     async def admit(self, attributes: Attributes) -> None:
         """Fill in spec.storageClassName; "" says on purpose that there is none."""
         obj = attributes.obj
-        if "storageClassName" in obj["spec"] or OLD_CLASS in (obj["metadata"].get("annotations") or {}):
+        if "storageClassName" in obj.get("spec", {}) or OLD_CLASS in (obj["metadata"].get("annotations") or {}):
             return
         found = await _defaults(self._storage, STORAGE_CLASSES, DEFAULT_CLASS)
         if found:
-            obj["spec"]["storageClassName"] = found[0]["metadata"]["name"]
+            obj.setdefault("spec", {})["storageClassName"] = found[0]["metadata"]["name"]
 
 
 class DefaultIngressClass:
@@ -65,13 +65,13 @@ class DefaultIngressClass:
     async def admit(self, attributes: Attributes) -> None:
         """Fill in spec.ingressClassName; raises Forbidden when several are the default."""
         obj = attributes.obj
-        if obj["spec"].get("ingressClassName") or OLD_INGRESS in (obj["metadata"].get("annotations") or {}):
+        if obj.get("spec", {}).get("ingressClassName") or OLD_INGRESS in (obj["metadata"].get("annotations") or {}):
             return
         found = await _defaults(self._storage, INGRESS_CLASSES, DEFAULT_INGRESS)
         if len(found) > 1:
             raise attributes.forbid(f"{len(found)} default IngressClasses were found, only 1 allowed")
         if found:
-            obj["spec"]["ingressClassName"] = found[0]["metadata"]["name"]
+            obj.setdefault("spec", {})["ingressClassName"] = found[0]["metadata"]["name"]
 
 
 async def _defaults(storage: Storage, row: AnyResource, marks: Sequence[str]) -> list[Tree]:

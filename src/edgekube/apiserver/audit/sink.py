@@ -84,4 +84,4 @@ class Sink:
             self._file.append(b"\n".join(lines) + b"\n")
         except OSError as error:
             self.lost += len(lines)
-            log.error("audit log: %d events are lost: %s", len(lines), error)
+            log.warning("audit log: %d events are lost: %s", len(lines), error)

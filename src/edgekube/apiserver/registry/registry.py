@@ -100,7 +100,7 @@ class Registry:
         attributes = self._attributes("create", action, obj)
         try:
             await self.admission.admit(attributes)
-            self._validate(action, found, validation.create(row, obj))
+            self._validate(action, found, validation.create(row, obj), attributes.missing)
             await self.admission.validate(attributes)
             self._own(action, obj, None)
             stored = await self._insert(action, obj, tries=NAME_TRIES if generated else 1)
@@ -174,7 +174,10 @@ class Registry:
         attributes = self._attributes("update", action, new, old)
         try:
             await self.admission.admit(attributes, whole=part.admitted)
-            self._validate(action, found, part.validate(row, new, old))
+            if attributes.missing is not None:
+                # A webhook changed it: what the write may not touch is put back, the generation counted.
+                part.prepare(row, new, old)
+            self._validate(action, found, part.validate(row, new, old), attributes.missing)
             await self.admission.validate(attributes, whole=part.admitted)
             outcome = await self._save(action, new, old, stored, part=part)
         except REFUSED:
@@ -225,6 +228,7 @@ class Registry:
     async def _delete(self, action: Action, options: DeleteOptions, old: Tree, stored: Stored) -> Outcome:
         row, key = action.target.row, action.target.key
         attributes = self._attributes("delete", action, old)
+        attributes.dry_run = action.dry_run or options.dry_run
         await self.admission.admit(attributes)
         await self.admission.validate(attributes)
         verdict = deletion.plan(row, old, options, self.now())
@@ -262,9 +266,11 @@ class Registry:
             warnings=action.warnings,
         )  # fmt: skip
 
-    def _validate(self, action: Action, found: Normalised, causes: Sequence[Cause]) -> None:
+    def _validate(
+        self, action: Action, found: Normalised, causes: Sequence[Cause], missing: Sequence[Cause] | None
+    ) -> None:
         row, name = action.target.row, found.tree["metadata"].get("name", "")
-        if every := (*found.missing, *causes):
+        if every := (*(found.missing if missing is None else missing), *causes):
             raise problems.invalid(row.kind, row.group, name, every)
 
     def _check_identity(self, target: Target, wished: Tree, old: Tree, stored: Stored) -> None:

@@ -104,7 +104,11 @@ class ValidatingAdmissionPolicies:
     def _variables(policy: Policy, variables: Mapping[str, Any], functions: Mapping[str, Any]) -> Tree:
         found: Tree = {}
         for name, program in policy.variables:
-            found[name] = program.evaluate({**variables, "variables": found}, functions)
+            try:
+                found[name] = program.evaluate({**variables, "variables": found}, functions)
+            except CelError as error:
+                # Only those who use it fail.
+                log.info("policy %s: variable %s: %s", policy.name, name, error)
         return found
 
     def _validate(

@@ -15,11 +15,13 @@ from edgekube.api.errors import BY_REASON, BadRequest, Forbidden, InternalError,
 from edgekube.api.kinds.admissionregistration_v1 import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS
 from edgekube.api.kinds.core_v1 import NAMESPACES
 from edgekube.api.resource import AnyResource, Key
+from edgekube.api.schema import Normalised
 from edgekube.api.scheme import Scheme
 from edgekube.apiserver.admission.base import Attributes
 from edgekube.apiserver.admission.matching import exempt, rules_match
 from edgekube.apiserver.admission.webhook.hooks import Hook, Hooks
 from edgekube.apiserver.caches import Caches
+from edgekube.apiserver.registry.problems import wrong_namespace
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.webhook_client import WebhookClient, WebhookError
@@ -29,7 +31,10 @@ log = logging.getLogger(__name__)
 VERBS = frozenset({"create", "update", "delete"})
 REASONS = {400: "BadRequest", 404: "NotFound", 409: "Conflict", 422: "Invalid", 500: "InternalError"}
 """What a refusal that gives nothing but a code is called."""
-Renew = Callable[[AnyResource, Tree], Tree]
+OURS_ALWAYS = ("resourceVersion", "generation", "selfLink")
+OURS = (*OURS_ALWAYS, "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+"""Metadata that only the server sets; changing the rest of it on an update is refused by validation."""
+Renew = Callable[[AnyResource, Tree], Normalised]
 """Cleans and defaults an object that a webhook changed."""
 
 
@@ -104,8 +109,11 @@ class _Webhooks:
         response = answer.get("response")
         if not isinstance(response, dict) or response.get("uid") != request["uid"]:
             raise WebhookError("expected response with the uid of the request")
-        attributes.warnings += [str(text) for text in response.get("warnings") or ()]
-        if not response.get("allowed"):
+        warnings, status = response.get("warnings") or [], response.get("status") or {}
+        if not isinstance(warnings, list) or not isinstance(status, dict):
+            raise WebhookError("the answer is no AdmissionReview")
+        attributes.warnings += [str(text) for text in warnings]
+        if response.get("allowed") is not True:
             raise _refusal(hook, response)
         return response
 
@@ -147,21 +155,22 @@ class MutatingWebhooks(_Webhooks):
             return False
         if not changes or attributes.verb == "delete":
             return False
+        row = attributes.target.row
         try:
             tree = patch.json_patch(msgspec.json.decode(msgspec.json.encode(attributes.obj)), changes)
+            if not isinstance(tree, dict) or not isinstance(tree.get("metadata"), dict):
+                raise BadRequest("the patch leaves no object")
+            renewed = self._renew(row, tree)
         except StatusError as error:
             raise InternalError(
                 f'Internal error occurred: admission webhook "{hook.name}": {error}'
             ) from error
-        if not isinstance(tree, dict):
-            raise InternalError(
-                f'Internal error occurred: admission webhook "{hook.name}": the patch leaves no object'
-            )
-        renewed = self._renew(attributes.target.row, tree)
-        if renewed == attributes.obj:
+        _restore(attributes, renewed.tree)
+        if renewed.tree == attributes.obj:
             return False
         attributes.obj.clear()
-        attributes.obj.update(renewed)
+        attributes.obj.update(renewed.tree)
+        attributes.missing = renewed.missing
         return True
 
 
@@ -220,10 +229,31 @@ def variables_of(attributes: Attributes) -> Mapping[str, object]:
     return {"object": request["object"], "oldObject": request["oldObject"], "request": told}
 
 
+def _restore(attributes: Attributes, tree: Tree) -> None:
+    """Undo what is not for webhooks to change: what the server sets itself; raises BadRequest for the namespace."""
+    fields, before = tree["metadata"], attributes.obj["metadata"]
+    if fields.get("namespace", "") != before.get("namespace", ""):
+        raise wrong_namespace()
+    for field in OURS if attributes.verb == "create" else OURS_ALWAYS:
+        if field in before:
+            fields[field] = before[field]
+        else:
+            fields.pop(field, None)
+    for field in ("kind", "apiVersion"):
+        tree[field] = attributes.obj[field]
+    if not attributes.subresource and "status" in attributes.target.row.subresources:
+        if "status" in attributes.obj:
+            tree["status"] = attributes.obj["status"]
+        else:
+            tree.pop("status", None)
+
+
 def _patch_of(response: Tree) -> object:
     encoded = response.get("patch")
     if not encoded:
         return None
+    if not isinstance(encoded, str):
+        raise WebhookError("the patch is no text")
     if response.get("patchType") != "JSONPatch":
         raise WebhookError(f"unexpected patch type {response.get('patchType')!r}")
     try:
@@ -234,8 +264,10 @@ def _patch_of(response: Tree) -> object:
 
 def _refusal(hook: Hook, response: Tree) -> StatusError:
     status = response.get("status") or {}
-    said = status.get("message") or status.get("reason")
+    said = str(status.get("message") or status.get("reason") or "")
     head = f'admission webhook "{hook.name}" denied the request'
     text = f"{head}: {said}" if said else f"{head} without explanation"
+    if not isinstance(status.get("details", {}), dict):
+        status = {name: value for name, value in status.items() if name != "details"}
     reason = status.get("reason") or REASONS.get(status.get("code", Forbidden.code), "Forbidden")
     return from_tree({**status, "message": text, "reason": reason if reason in BY_REASON else "Forbidden"})
