@@ -33,6 +33,11 @@ class Answer:
     code: int
     body: bytes
 
+    @property
+    def wrong(self):
+        """Whether it is 5xx other than what Kubernetes answers to a revision that is yet to come."""
+        return self.code >= 500 and not (self.code == 504 and b"Too large resource version" in self.body)
+
     def tree(self):
         return json.loads(self.body)
 

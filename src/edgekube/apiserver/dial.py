@@ -45,7 +45,7 @@ class Dialer:
     @asynccontextmanager
     async def service(self, namespace: str, name: str, port: int | str) -> AsyncIterator[tuple[str, int]]:
         """Give a host and port that lead to a ready pod of a Service; raises NotFound, ServiceUnavailable."""
-        found = await self._endpoint(namespace, name, port)
+        found = await self.find(namespace, name, port)
         async with self.endpoint(found) as address:
             yield address
 
@@ -60,13 +60,14 @@ class Dialer:
             host, port = bridge.sockets[0].getsockname()
             yield host, port
 
-    async def _endpoint(self, namespace: str, name: str, port: int | str) -> Endpoint:
+    async def find(self, namespace: str, name: str, port: int | str) -> Endpoint:
+        """Return a ready pod of a Service; `port` by number or name, "" is the first one."""
         service = await self._storage.find(SERVICES, Key(namespace, name))
         if service is None:
             raise NotFound(f'services "{name}" not found', kind="services", name=name)
-        wanted = next(
-            (p for p in service["spec"].get("ports") or () if port in (p["port"], p.get("name"))), None
-        )
+        ports = service["spec"].get("ports") or ()
+        wished = {str(port)} if port else {str(p["port"]) for p in ports[:1]}
+        wanted = next((p for p in ports if wished & {str(p["port"]), p.get("name", "")}), None)
         if wanted is None:
             raise ServiceUnavailable(f'service "{name}" has no port {port}')
         if service["spec"].get("type") == "ExternalName":

@@ -38,6 +38,7 @@ SUBRESOURCES: Mapping[str, Sub] = {
     "exec": Sub(("create", "get"), "", "v1", "PodExecOptions"),
     "attach": Sub(("create", "get"), "", "v1", "PodAttachOptions"),
     "portforward": Sub(("create", "get"), "", "v1", "PodPortForwardOptions"),
+    "proxy": Sub(("create", "delete", "get", "patch", "update"), "", "v1", "ProxyOptions"),
     "binding": Sub(("create",), "", "v1", "Binding"),
     "eviction": Sub(("create",), "policy", "v1", "Eviction"),
     "ephemeralcontainers": Sub(CHANGE),

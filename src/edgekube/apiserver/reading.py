@@ -172,9 +172,13 @@ def _version(query: Mapping[str, str]) -> int | None:
     text = query.get("resourceVersion", "")
     if not text:
         return None
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise BadRequest(
             f'invalid resource version "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
+    if len(text) > 20 or int(text) >= 2**64:
+        raise BadRequest(
+            f'invalid resource version "{text}": strconv.ParseUint: parsing "{text}": value out of range'
         )
     return int(text)
 

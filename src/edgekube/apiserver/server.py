@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from aiohttp import web
+
 from edgekube.api import defaults
 from edgekube.api.kinds.core_v1 import SERVICES
 from edgekube.api.resource import AnyResource
@@ -40,7 +42,7 @@ from edgekube.apiserver.discovery import Discovery
 from edgekube.apiserver.exchange import Parts
 from edgekube.apiserver.fairness.gate import SEATS, Gate
 from edgekube.apiserver.handler import Handler, Pages
-from edgekube.apiserver.http import Extra, HttpServer
+from edgekube.apiserver.http import Extra, HttpServer, Stream
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.local import LocalCarrier
 from edgekube.apiserver.metrics import Metrics
@@ -54,7 +56,7 @@ from edgekube.apiserver.reading import Reading
 from edgekube.apiserver.registry.meta import utcnow
 from edgekube.apiserver.registry.registry import Registry
 from edgekube.apiserver.registry.storage import Storage
-from edgekube.apiserver.request import Tree
+from edgekube.apiserver.request import Request, Tree
 from edgekube.apiserver.streaming import Streaming
 from edgekube.apiserver.versions import Versions
 from edgekube.apiserver.webhook_client import WebhookClient
@@ -111,7 +113,8 @@ class ApiServer:
         self._discovery: Discovery | None = None
         self._discovered = 0
         self._versions = Versions()
-        self._webhooks = WebhookClient(Dialer(self._storage, gateway))
+        self._dialer = Dialer(self._storage, gateway)
+        self._webhooks = WebhookClient(self._dialer)
         self.parts = self._parts(schemas)
         self._definitions = Definitions(
             self.scheme,
@@ -126,8 +129,24 @@ class ApiServer:
         )  # fmt: skip
         self.http = HttpServer(
             self.handler, self.parts.authentication, extra=extra_routes or {},
-            stream=Streaming(self.handler, gateway).serve, metrics=self.metrics,
+            stream=self._streams(gateway), metrics=self.metrics,
         )  # fmt: skip
+
+    def _streams(self, gateway: StreamGateway | None) -> Stream:
+        """Return what serves requests whose connection is the answer."""
+        streaming = Streaming(self.handler, gateway)
+
+        async def serve(raw: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+            if "/proxy" in request.path:
+                # Only those who use it pay for its imports.
+                from edgekube.apiserver.proxying import Proxying  # noqa: PLC0415
+
+                proxied = await Proxying(self.handler, self._dialer).serve(raw, request)
+                if proxied is not None:
+                    return proxied
+            return await streaming.serve(raw, request)
+
+        return serve
 
     def local(self, user: User) -> Carrier:
         """Return a carrier that calls the handler directly as `user`."""

@@ -48,6 +48,7 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     localpath.build,
     protection.build,
     tokencleaner.build,
+    accounttokens.build,
     certificates.build,
     # Last: it reads the caches that the others made.
     garbage.build,

@@ -7,10 +7,17 @@ CLUSTER = Scope.CLUSTER
 
 PODS = Resource(
     "", "v1", "Pod", "pods", t.Pod, short_names=("po",), categories=("all",),
-    subresources=("status", "log", "exec", "attach", "portforward", "binding", "eviction", "ephemeralcontainers", "resize"),
+    subresources=("status", "log", "exec", "attach", "portforward", "proxy", "binding", "eviction", "ephemeralcontainers", "resize"),
 )  # fmt: skip
 NODES = Resource(
-    "", "v1", "Node", "nodes", t.Node, scope=CLUSTER, short_names=("no",), subresources=("status",)
+    "",
+    "v1",
+    "Node",
+    "nodes",
+    t.Node,
+    scope=CLUSTER,
+    short_names=("no",),
+    subresources=("status", "proxy"),
 )
 NAMESPACES = Resource(
     "", "v1", "Namespace", "namespaces", t.Namespace, scope=CLUSTER, short_names=("ns",),
@@ -36,7 +43,7 @@ SERVICES = Resource(
     t.Service,
     short_names=("svc",),
     categories=("all",),
-    subresources=("status",),
+    subresources=("status", "proxy"),
 )
 ENDPOINTS = Resource(
     "", "v1", "Endpoints", "endpoints", t.Endpoints, singular="endpoints", short_names=("ep",)

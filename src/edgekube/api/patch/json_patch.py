@@ -35,6 +35,7 @@ def json_patch(tree: Any, operations: Any) -> Any:
     for operation in operations:
         try:
             _apply(root, operation)
+            root.setdefault("", None)
         except _DoesNotApply as error:
             raise Invalid(
                 "the server rejected our request due to an error in our request",

@@ -150,12 +150,17 @@ def _number(value: float, schema: Schema, path: str, problems: Problems) -> None
 
 def _multiple(value: float, step: float) -> bool:
     """Tell whether it is one; what has no whole part, as 1e400 read as a float, is none."""
-    share = value / step
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
+        share = value / step
+    except OverflowError:
+        return False
     return math.isfinite(share) and abs(share - round(share)) <= 1e-9
 
 
 def _text(number: float) -> str:
-    return str(int(number)) if float(number).is_integer() else str(number)
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
 
 
 def _array(value: list[Any], schema: Schema, path: str, problems: Problems) -> None:

@@ -132,7 +132,7 @@ def no_load_balancer(obj: Tree) -> None:
 def local_is_available(service: Tree) -> None:
     """An APIService that this server serves itself is available at once."""
     service["status"] = {}
-    if "service" not in service["spec"]:
+    if "service" not in service.get("spec", {}):
         service["status"]["conditions"] = [{
             "lastTransitionTime": service["metadata"]["creationTimestamp"],
             "message": "Local APIServices are always available", "reason": "Local", "status": "True",

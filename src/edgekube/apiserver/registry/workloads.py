@@ -18,7 +18,7 @@ def generate_selector(job: Tree) -> None:
     if spec.get("manualSelector"):
         return
     labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-    for name, value in ((UID, fields["uid"]), (NAME, fields["name"])):
+    for name, value in ((UID, fields["uid"]), (NAME, fields.get("name", ""))):
         labels.setdefault(name, value)
         labels.setdefault(PREFIX + name, value)
     if not fields.get("labels"):

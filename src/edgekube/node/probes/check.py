@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edgekube.api.types import core_v1
 from edgekube.node.pod.spec import port_number
+from edgekube.node.probes import grpc
 from edgekube.runtime.base import RuntimeFailure, Sessions
 
 OUTPUT_LIMIT = 10 * 1024
@@ -157,11 +158,27 @@ def _tls() -> ssl.SSLContext:
 
 
 async def _grpc(action: core_v1.GRPCAction, target: Target) -> Answer:
-    """There is no HTTP/2 client on the node: a server that accepts the connection counts as serving."""
-    return await _tcp(core_v1.TCPSocketAction(port=action.port), target)
+    host, port = target.address, action.port
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except (OSError, UnicodeError, OverflowError) as error:
+        return Answer(success=False, output=f"dial tcp {host}:{port}: {_reason(error)}")
+    try:
+        status = await grpc.health(
+            reader, writer, action.service, authority=f"{host}:{port}", agent=USER_AGENT
+        )
+    except (grpc.Refused, OSError) as error:
+        return Answer(success=False, output=f"error: health rpc failed: {error}")
+    finally:
+        writer.close()
+    if status == grpc.SERVING:
+        return Answer(success=True, output="service healthy")
+    return Answer(success=False, output=f'service unhealthy (responded with "{status}")')
 
 
 def _late(probe: core_v1.Probe, target: Target) -> str:
+    if probe.grpc is not None:
+        return f"timeout: health rpc did not complete within {probe.timeout_seconds or 1}s"
     action = probe.http_get or probe.tcp_socket
     port = port_number(target.container, action.port) if action else 0
     return f"dial tcp {target.address}:{port}: i/o timeout"

@@ -1,0 +1,185 @@
+"""
+`…/proxy`: HTTP and WebSockets through the API server to a pod or a Service (API concepts, "Proxies").
+
+The name may carry scheme and port: `https:web:8443`. Of the answer only redirects within the target
+are rewritten; bodies pass as they are.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
+
+from edgekube.api.errors import BadRequest, NotFound, ServiceUnavailable
+from edgekube.api.kinds.core_v1 import PODS
+from edgekube.api.resource import Key
+from edgekube.apiserver.dial import Dialer, Endpoint
+from edgekube.apiserver.handler import Handler
+from edgekube.apiserver.request import Request
+from edgekube.apiserver.route import Address, not_served, split
+
+CHUNK = 64 * 1024
+CONNECT_SECONDS = 30.0
+HOP = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
+    "upgrade", "host", "authorization", "content-length",
+})  # fmt: skip
+"""Headers that end here (RFC 9110 §7.6.1), and credentials, which are for the API server only."""
+SCHEMES = ("", "http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What to call, as the name says it."""
+
+    scheme: str
+    name: str
+    port: str
+
+
+def where(text: str) -> Where:
+    """Take `[scheme:]name[:port]` apart; raises BadRequest."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        parts = ["", text, ""]
+    elif len(parts) == 2:
+        parts = ["", *parts]
+    if len(parts) != 3 or parts[0] not in SCHEMES or not parts[1]:
+        raise BadRequest(f"invalid name {text!r}: it is [scheme:]name[:port]")
+    return Where(parts[0] or "http", parts[1], parts[2])
+
+
+class Proxying:
+    """Serves proxy requests; hands back None for any other."""
+
+    def __init__(self, handler: Handler, dialer: Dialer) -> None:
+        self._handler, self._dialer = handler, dialer
+        self._targets: Mapping[str, Callable[[Address, Where], Awaitable[Endpoint]]] = {
+            "pods": self._pod, "services": self._service, "nodes": self._node,
+        }  # fmt: skip
+
+    async def serve(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+        """Return the finished answer; raises StatusError before it has begun."""
+        if "/proxy" not in request.path:
+            return None
+        address = split(request.path)
+        if (
+            address is None
+            or address.subresource != "proxy"
+            or address.group
+            or address.plural not in self._targets
+        ):
+            return None
+        exchange = self._handler.exchange(request, address)
+        if not exchange.target.name or (exchange.target.row.namespaced and not address.namespace):
+            raise not_served()
+        wanted = where(address.name)
+        endpoint = await self._targets[address.plural](address, wanted)
+        async with self._dialer.endpoint(endpoint) as (host, port):
+            shown = f"[{host}]" if ":" in host else host
+            base = f"{wanted.scheme}://{shown}:{port}"
+            try:
+                return await _forward(raw, request, base, address.rest)
+            except (ClientError, TimeoutError) as error:
+                raise ServiceUnavailable(f"error trying to reach service: {error}") from error
+
+    async def _service(self, address: Address, wanted: Where) -> Endpoint:
+        return await self._dialer.find(address.namespace, wanted.name, wanted.port)
+
+    async def _pod(self, address: Address, wanted: Where) -> Endpoint:
+        stored = await self._handler.parts.registry.storage.find(PODS, Key(address.namespace, wanted.name))
+        if stored is None:
+            raise NotFound(f'pods "{wanted.name}" not found', kind="pods", name=wanted.name)
+        ip = (stored.get("status") or {}).get("podIP")
+        if not ip:
+            raise ServiceUnavailable(f"pod {wanted.name} has no address yet")
+        ports = [p for c in stored["spec"]["containers"] for p in c.get("ports") or ()]
+        named = {p.get("name"): p["containerPort"] for p in ports}
+        number = named.get(wanted.port) if wanted.port in named and wanted.port else None
+        if number is None:
+            if wanted.port and not wanted.port.isdigit():
+                raise BadRequest(f"pod {wanted.name} has no port {wanted.port!r}")
+            number = int(wanted.port) if wanted.port else (ports[0]["containerPort"] if ports else 80)
+        key, node = Key(address.namespace, wanted.name), stored["spec"].get("nodeName", "")
+        return Endpoint(ip, number, node, key, stored["metadata"]["uid"])
+
+    async def _node(self, _address: Address, wanted: Where) -> Endpoint:
+        raise ServiceUnavailable(f"node {wanted.name} answers no HTTP: agents only dial out")
+
+
+async def _forward(raw: web.BaseRequest, request: Request, base: str, rest: str) -> web.StreamResponse:
+    query = raw.raw_path.partition("?")[2]
+    url = (
+        f"{base}/{rest}"
+        + ("/" if rest and request.path.endswith("/") else "")
+        + (f"?{query}" if query else "")
+    )
+    headers = {name: value for name, value in raw.headers.items() if name.lower() not in HOP}
+    headers["X-Forwarded-Uri"], headers["X-Forwarded-Host"] = raw.path, raw.headers.get("Host", "")
+    timeout = ClientTimeout(total=None, connect=CONNECT_SECONDS)
+    connector = TCPConnector(ssl=False)
+    async with ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
+        if raw.headers.get("Upgrade", "").lower() == "websocket":
+            return await _websocket(raw, session, url, headers)
+        async with session.request(
+            raw.method, url, headers=headers, data=request.body or None, allow_redirects=False
+        ) as answer:
+            shown = {name: value for name, value in answer.headers.items() if name.lower() not in HOP}
+            if "Location" in shown:
+                shown["Location"] = _redirected(shown["Location"], base, _prefix(raw.path))
+            response = web.StreamResponse(status=answer.status, headers=shown)
+            if answer.content_length is not None and raw.method != "HEAD":
+                response.content_length = answer.content_length
+            await response.prepare(raw)
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+
+
+def _prefix(path: str) -> str:
+    """Return the part of a proxy's path that is ours."""
+    return path[: path.index("/proxy") + len("/proxy")]
+
+
+def _redirected(location: str, base: str, prefix: str) -> str:
+    """Return a redirect that leads through the proxy again, if it stays with the target."""
+    parts = urlsplit(location)
+    if parts.netloc and f"{parts.scheme}://{parts.netloc}" != base:
+        return location
+    if not parts.path.startswith("/"):
+        return location
+    return prefix + parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+async def _websocket(
+    raw: web.BaseRequest, session: ClientSession, url: str, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    wanted = tuple(
+        part.strip() for part in raw.headers.get("Sec-WebSocket-Protocol", "").split(",") if part.strip()
+    )
+    plain = {name: value for name, value in headers.items() if not name.lower().startswith("sec-websocket")}
+    async with session.ws_connect(url, headers=plain, protocols=wanted) as there:
+        here = web.WebSocketResponse(protocols=(there.protocol,) if there.protocol else ())
+        await here.prepare(raw)
+
+        async def back() -> None:
+            async for message in there:
+                if message.type is WSMsgType.TEXT:
+                    await here.send_str(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    await here.send_bytes(message.data)
+            await here.close()
+
+        returning = asyncio.create_task(back(), name="proxy-websocket")
+        try:
+            async for message in here:
+                if message.type is WSMsgType.TEXT:
+                    await there.send_str(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    await there.send_bytes(message.data)
+        finally:
+            returning.cancel()
+        return here
