@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from edgekube.api.errors import Forbidden
 from edgekube.apiserver.audit import sink as sinks
 from edgekube.apiserver.audit.auditor import Auditor
 from edgekube.apiserver.audit.policy import BadPolicy, policy_of
@@ -12,6 +13,7 @@ from edgekube.apiserver.audit.sink import LogFile, Sink
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.streaming import Streaming
 
 JOE = User("joe", ("dev", "system:authenticated"))
 HEAD = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy"}
@@ -154,3 +156,17 @@ async def test_a_server_notes_requests(make_server, start, tmp_path, config_map)
     assert refused["user"] == {"username": "joe", "groups": ["dev", "system:authenticated"]}
     assert (refused["responseStatus"]["code"], refused["responseStatus"]["reason"]) == (403, "Forbidden")
     assert refused["requestObject"]["metadata"]["name"] == "a"
+
+
+async def test_streams_are_noted_as_well(make_server, start, tmp_path):
+    auditor = Auditor(policy({"level": "Metadata"}), Sink(LogFile(path=tmp_path / "log")))
+    server = make_server(auditor=auditor)
+    async with start(server):
+        streaming = Streaming(server.handler, None)
+        path = "/api/v1/namespaces/default/pods/p/exec"
+        with pytest.raises(Forbidden):
+            await streaming.serve(None, Request(method="POST", path=path, user=JOE))
+    events = lines(tmp_path / "log")
+    assert [event["stage"] for event in events] == ["RequestReceived", "ResponseComplete"]
+    assert events[1]["objectRef"]["subresource"] == "exec"
+    assert events[1]["responseStatus"]["code"] == 403

@@ -198,3 +198,26 @@ async def test_the_typed_client_in_process(api, config_map):
     with pytest.raises(Expired):
         await anext(client.watch(CONFIG_MAPS, namespace="default", since="1"))
     assert not (await client.list(PODS)).items
+
+
+async def test_a_list_that_expired_can_be_taken_up_again(api, config_map):
+    for number in range(4):
+        await api.post(MAPS, config_map(f"c{number}"))
+    first = await api.get(f"{MAPS}?limit=2")
+    cache = api.server._caches.of(api.server.scheme.by_path("", "v1", "configmaps"))
+    cache.floor = cache.revision + 1
+    status = await api.get(f"{MAPS}?limit=2&continue={first['metadata']['continue']}", 410)
+    assert status["reason"] == "Expired"
+    rest = await api.get(f"{MAPS}?continue={status['metadata']['continue']}")
+    names = [item["metadata"]["name"] for item in (*first["items"], *rest["items"])]
+    assert names == ["c0", "c1", "c2", "c3"]
+
+
+async def test_watching_by_path(api, config_map):
+    await api.post(MAPS, config_map("a"))
+    for path in ("/api/v1/watch/namespaces/default/configmaps", "/api/v1/watch/namespaces/default/configmaps/a"):
+        events = await api.watch(f"{path}?timeoutSeconds=5")
+        async for batch in events:
+            assert batch[0].type == "ADDED"
+            break
+        await events.aclose()

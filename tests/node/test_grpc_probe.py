@@ -1,7 +1,7 @@
 """gRPC probes against an HTTP/2 server of another maker (h2), and against servers that are none."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from h2.config import H2Configuration
@@ -15,9 +15,24 @@ from edgekube.runtime.fake import FakeRuntime
 
 @asynccontextmanager
 async def serving(handle):
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    """Serve on a free port; nothing of it is left afterwards."""
+    talks = set()
+
+    async def talk(reader, writer):
+        talks.add(asyncio.current_task())
+        try:
+            with suppress(ConnectionError):
+                await handle(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+        await asyncio.sleep(0)
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
 
 
 def health_server(asked, reply):
@@ -37,7 +52,6 @@ def health_server(asked, reply):
                 elif isinstance(event, StreamEnded):
                     reply(connection, event.stream_id)
             writer.write(connection.data_to_send())
-        writer.close()
 
     return handle
 
@@ -97,7 +111,6 @@ async def test_server_of_another_kind():
     async def http1(reader, writer):
         await reader.readline()
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
 
     async with serving(http1) as port:
         found = await probe(port)
@@ -111,3 +124,14 @@ async def test_nobody_listens():
     found = await probe(port)
     assert not found.success
     assert found.output == f"dial tcp 127.0.0.1:{port}: connect: connection refused"
+
+
+@pytest.mark.looptime
+async def test_a_server_that_says_nothing():
+    async def silent(reader, writer):
+        await asyncio.sleep(3600)
+
+    async with serving(silent) as port:
+        found = await probe(port)
+    assert not found.success
+    assert found.output == "timeout: health rpc did not complete within 5s"

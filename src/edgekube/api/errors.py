@@ -27,6 +27,8 @@ class StatusError(EdgekubeError):
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = "InternalError"
+    continue_: str = ""
+    """Where a list that expired can be taken up again, inconsistently."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class StatusError(EdgekubeError):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_} if self.continue_ else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,

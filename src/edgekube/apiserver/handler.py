@@ -9,7 +9,7 @@ import msgspec
 
 from edgekube.api.errors import InternalError, MethodNotAllowed, NotFound, ServiceUnavailable, StatusError
 from edgekube.apiserver import virtual
-from edgekube.apiserver.audit.auditor import Auditor
+from edgekube.apiserver.audit.auditor import Auditor, Record
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.codec import yaml_of
 from edgekube.apiserver.exchange import Exchange, Parts, Serve
@@ -87,6 +87,10 @@ class Handler:
             record.stage("ResponseComplete" if response.events is None else "ResponseStarted", response)
         self._metrics.count(access, response.code, time.perf_counter() - started)
         return response
+
+    def audited(self, request: Request, address: Address) -> Record | None:
+        """Begin the audit record of a request that is not served by `answer`; raises MethodNotAllowed."""
+        return None if self._auditor is None else self._auditor.begin(request, access_of(request, address))
 
     async def dispatch(self, request: Request) -> Response:
         """Return the successful answer; raises StatusError."""

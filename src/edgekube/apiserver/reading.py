@@ -22,7 +22,14 @@ from edgekube.apiserver.watching import Events, Terms, follow, refused
 MATCHES = ("", "NotOlderThan", "Exact")
 WATCH_SECONDS = (1800, 3600)
 """A watch without timeoutSeconds ends after a random time in between."""
-RELIST = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter"
+RELIST = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
+INCONSISTENT = -1
+"""The revision in a token that goes on with whatever there is now."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -88,15 +95,18 @@ class Reading:
     async def _page(self, wish: _Wish) -> EntryPage:
         target = wish.choice.target
         cache = await self._fresh(target.row, wish.version or 0)
-        at = wish.token.rv if wish.token else (wish.version or 0) if wish.exact else 0
+        at = max(wish.token.rv, 0) if wish.token else (wish.version or 0) if wish.exact else 0
         try:
             return cache.page(
                 target.namespace, labels=wish.choice.labels, fields=wish.choice.fields, limit=wish.limit,
                 after=wish.token.after if wish.token else "", at=at,
             )  # fmt: skip
         except Expired as error:
-            why = RELIST if wish.token else f"The resourceVersion for the provided list is too old: {at}"
-            raise Expired(why) from error
+            if wish.token is None:
+                raise Expired(f"The resourceVersion for the provided list is too old: {at}") from error
+            expired = Expired(RELIST)
+            expired.continue_ = Token(INCONSISTENT, wish.token.after).text()
+            raise expired from error
 
     async def _fresh(self, row: AnyResource, version: int) -> ResourceCache:
         """Return the cache once it shows all of our writes; raises Timeout for a version yet to come."""

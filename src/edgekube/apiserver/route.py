@@ -34,6 +34,8 @@ class Address:
     name: str = ""
     subresource: str = ""
     rest: str = ""
+    watching: bool = False
+    """Whether the path itself asks for a watch (`/api/v1/watch/…`, deprecated)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,19 @@ def split(path: str) -> Address | None:
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         return None
-    if rest[0] == "watch":
+    watching = rest[0] == "watch"
+    if watching:
         rest = rest[1:]
         if not rest:
             return None
     if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in NAMESPACE_SUBRESOURCES:
-        return _address(group, version, rest[2:], rest[1])
-    return _address(group, version, rest, "")
+        return _address(group, version, rest[2:], rest[1], watching=watching)
+    return _address(group, version, rest, "", watching=watching)
 
 
-def _address(group: str, version: str, rest: list[str], namespace: str) -> Address:
+def _address(group: str, version: str, rest: list[str], namespace: str, *, watching: bool) -> Address:
     padded = [*rest[:3], "", "", ""]
-    return Address(group, version, padded[0], namespace, padded[1], padded[2], "/".join(rest[3:]))
+    return Address(group, version, padded[0], namespace, padded[1], padded[2], "/".join(rest[3:]), watching)
 
 
 def resolve(scheme: Scheme, address: Address) -> Target:
@@ -93,6 +96,8 @@ def verb_of(method: str, address: Address, query: Mapping[str, str]) -> str:
     verb = table.get(method)
     if verb is None:
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
+    if address.watching and method == "GET":
+        return "watch"
     if verb == "list" and truthy(query.get("watch")):
         return "watch"
     if verb == "get" and truthy(query.get("watch")) and not address.subresource:

@@ -3,10 +3,10 @@
 import msgspec
 from aiohttp import web
 
-from edgekube.api.errors import BadRequest, ServiceUnavailable
+from edgekube.api.errors import BadRequest, ServiceUnavailable, StatusError
 from edgekube.api.types import core_v1
-from edgekube.apiserver.handler import Handler
-from edgekube.apiserver.request import Request
+from edgekube.apiserver.handler import Handler, failure
+from edgekube.apiserver.request import Request, Response
 from edgekube.apiserver.route import Address, not_served, split
 from edgekube.transport.base import StreamGateway
 
@@ -34,6 +34,18 @@ class Streaming:
         address = split(request.path)
         if address is None or address.subresource not in KINDS or address.plural != "pods" or address.group:
             return None
+        record = self._handler.audited(request, address)
+        try:
+            stream = await self._stream(raw, request, address)
+        except StatusError as error:
+            if record is not None:
+                record.stage("ResponseComplete", failure(error))
+            raise
+        if record is not None:
+            record.stage("ResponseComplete", Response(code=stream.status))
+        return stream
+
+    async def _stream(self, raw: web.BaseRequest, request: Request, address: Address) -> web.StreamResponse:
         from edgekube.apiserver.streams import serve_stream  # noqa: PLC0415 - WebSockets only when somebody streams
 
         pod = await self._pod(request, address)

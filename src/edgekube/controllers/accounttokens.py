@@ -51,10 +51,13 @@ class AccountTokens:
         found = self.accounts.get(key)
         if found is not None and not _stranger(secret, found):
             return found
+        if not key.name:
+            return None
         try:
-            return await self._client.get(core.SERVICE_ACCOUNTS, key) if key.name else None
+            found = await self._client.get(core.SERVICE_ACCOUNTS, key)
         except NotFound:
             return None
+        return found
 
     async def _missing(self, secret: core_v1.Secret, account: core_v1.ServiceAccount) -> object | None:
         """Return the patch that makes a Secret complete; None when it is."""

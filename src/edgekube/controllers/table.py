@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from edgekube.client.typed import Client
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
-from edgekube.controllers import ephemeral, namespace, podgc, publishers, tokencleaner, ttl
+from edgekube.controllers import accounttokens, ephemeral, namespace, podgc, publishers, tokencleaner, ttl
 from edgekube.controllers.autoscale import controller as autoscale
 from edgekube.controllers.certificates import controller as certificates
 from edgekube.controllers.context import Context, Options, Part

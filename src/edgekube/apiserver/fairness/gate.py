@@ -127,10 +127,10 @@ class Gate:
         self._priorities = {}
         for priority in priorities_of(levels, self._seats):
             before = old.get(priority.name)
-            same = before is not None and before[0].shape == priority.shape
-            level = (
-                before[1] if before is not None and same else priority.shape and Level[Waiter](priority.shape)
-            )
+            if before is not None and before[0].shape == priority.shape:
+                level = before[1]
+            else:
+                level = None if priority.shape is None else Level[Waiter](priority.shape)
             self._priorities[priority.name] = (priority, level)
         self._schemas = sorted(map(schema_of, schemas), key=lambda each: (each.precedence, each.name))
         self._known.clear()
