@@ -22,8 +22,6 @@ DATA = st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["1", "2"]),
 LABELS = st.dictionaries(st.just("l"), st.sampled_from(["1", "2"]), max_size=1)
 PATCH = st.dictionaries(st.sampled_from(["x", "y"]), st.none() | st.sampled_from(["1", "3"]), max_size=2)
 SCHEMAS = Schemas.load()
-# What a list shows.
-Shown = tuple[dict[str, str], dict[str, str], bool]
 
 
 class Machine(RuleBasedStateMachine):
@@ -32,14 +30,16 @@ class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.server = ApiServer(MemoryStore(), SCHEMAS, ApiServerConfig())
-        self.task = self.loop.create_task(self.server.run())
-        self.loop.run_until_complete(self.server.ready.wait())
-        client = Client(self.server.local(ADMIN))
-        self.loop.run_until_complete(bootstrap(client, BootstrapConfig(address="192.0.2.1")))
+        self.loop.run_until_complete(self.begin())
         self.model = {}
         self.last = 0
         self.pages = {}
+
+    async def begin(self):
+        self.server = ApiServer(MemoryStore(), SCHEMAS, ApiServerConfig())
+        self.task = asyncio.create_task(self.server.run())
+        await self.server.ready.wait()
+        await bootstrap(Client(self.server.local(ADMIN)), BootstrapConfig(address="192.0.2.1"))
 
     def teardown(self):
         self.task.cancel()

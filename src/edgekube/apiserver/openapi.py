@@ -11,10 +11,16 @@ from edgekube.api import openapi
 from edgekube.api.openapi.custom import SchemaOf
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
-from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.request import JSON, Request, Response
 from edgekube.apiserver.route import not_served
 
 ROOT = "/openapi/v3"
+OLDER = "/openapi/v2"
+GNOSTIC = (
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+)
+"""How clients ask for v2 in protobuf, and how they did."""
 LEVEL = 6
 FOR_EVER = ("Cache-Control", "public, immutable, max-age=31536000")
 """Documents asked for by hash never change."""
@@ -42,10 +48,35 @@ class OpenApiPages:
         path = request.path.rstrip("/")
         if path == ROOT:
             return Response(body=msgspec.json.encode(openapi.index(self._rows(), self._digest(""))))
+        if path == OLDER:
+            return await self._older(request)
         for row in self._rows():
             if path == f"{ROOT}/{openapi.group_path(row.group, row.version)}":
                 return await self._document(request, row)
         raise not_served()
+
+    async def _older(self, request: Request) -> Response:
+        """Answer in v2: gnostic's protobuf for those who ask for it, else JSON."""
+        wanted = next((kind for kind in GNOSTIC if kind in request.headers.get("accept", "")), "")
+        tag = f'"{self._digest(OLDER)}"'
+        headers = [("ETag", tag), ("Vary", "Accept, Accept-Encoding")]
+        if request.headers.get("if-none-match") == tag:
+            return Response(code=304, headers=headers)
+        key = (OLDER + wanted, self._digest(OLDER))
+        async with self._building:
+            if key not in self._documents:
+                self._documents[key] = await asyncio.to_thread(self._build_older, protobuf=bool(wanted))
+        # The other name has a sign that media types may not have.
+        kind, body = GNOSTIC[0] if wanted else JSON, self._documents[key]
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(body=body, content_type=kind, headers=[*headers, ("Content-Encoding", "gzip")])
+        return Response(body=gzip.decompress(body), content_type=kind, headers=headers)
+
+    def _build_older(self, *, protobuf: bool) -> bytes:
+        from edgekube.api.openapi import v2  # noqa: PLC0415 - only for older clients
+
+        tree = v2.document(self._schemas, self._rows(), self._version, schema_of=self._schema_of)
+        return gzip.compress(v2.encode(tree) if protobuf else msgspec.json.encode(tree), LEVEL)
 
     async def _document(self, request: Request, row: AnyResource) -> Response:
         path = openapi.group_path(row.group, row.version)
@@ -64,6 +95,9 @@ class OpenApiPages:
         key = (path, self._digest(path))
         async with self._building:
             if key not in self._documents:
+                # Of what is served no more nothing is kept.
+                for known in [k for k in self._documents if k[1] != self._digest(k[0])]:
+                    del self._documents[known]
                 # Takes a noticeable time on a small board: requests go on meanwhile.
                 self._documents[key] = await asyncio.to_thread(self._build, row.group, row.version)
         return self._documents[key]
