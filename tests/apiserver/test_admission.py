@@ -1,5 +1,9 @@
 """Admission: namespaces, ServiceAccounts, tolerations, priorities, Service addresses."""
 
+import time
+
+from edgekube.apiserver.admission.services import Pool
+
 NS = "/api/v1/namespaces/default"
 PODS = f"{NS}/pods"
 SERVICES = f"{NS}/services"
@@ -137,3 +141,28 @@ async def test_priorities_come_from_classes(api, pod):
     assert (made["spec"]["priority"], made["spec"]["priorityClassName"]) == (5, "usual")
     status = await api.post(classes, {"metadata": {"name": "second"}, "value": 6, "globalDefault": True}, 403)
     assert "PriorityClass usual is already marked as default" in status["message"]
+
+
+def test_addresses_that_leaked_are_taken_back():
+    pool = Pool(1, 100)
+    for number in (1, 2, 3):
+        assert pool.take(number)
+    later = time.monotonic() + 1
+    assert pool.settle([2, 7], later) == {1, 3}
+    assert pool.take(1)
+    assert not pool.take(2)
+    assert not pool.take(7)
+    # What a write was given a moment ago is not a leak.
+    assert pool.settle([2, 7], 0.0) == set()
+
+
+async def test_one_node_port_for_both_protocols(api):
+    ports = [
+        {"name": n, "protocol": p, "port": 53, "nodePort": 30053} for n, p in (("t", "TCP"), ("u", "UDP"))
+    ]
+    spec = {"type": "NodePort", "ports": ports}
+    await api.post("/api/v1/namespaces/default/services", {"metadata": {"name": "dns"}, "spec": spec})
+    status = await api.post(
+        "/api/v1/namespaces/default/services", {"metadata": {"name": "other"}, "spec": spec}, 422
+    )
+    assert "already allocated" in status["message"]

@@ -101,7 +101,7 @@ async def tasks_of(*coroutines):
 
 
 @contextlib.asynccontextmanager
-async def serving(schemas, folder, *, store=None):
+async def serving(schemas, folder, *, store=None, gateway=None):
     """Serve a cluster's API on 127.0.0.1 from `folder`, which keeps certificates and kubeconfig."""
     now = datetime.now(UTC)
     ca = pki.new_authority("ca", now)
@@ -114,7 +114,7 @@ async def serving(schemas, folder, *, store=None):
     config = ApiServerConfig(
         tokens={"admin-token": ADMIN, "joe-token": JOE}, account_tokens=accounts, service_cidr=CIDR
     )
-    server = ApiServer(store or MemoryStore(), schemas, config)
+    server = ApiServer(store or MemoryStore(), schemas, config, gateway=gateway)
     sock = socket.create_server(("127.0.0.1", 0))
     url = f"https://127.0.0.1:{sock.getsockname()[1]}"
     with contextlib.closing(sock):

@@ -135,6 +135,19 @@ async def test_what_kubectl_prints(schemas, tmp_path):
     assert not wrong, "\n\n".join(wrong)
 
 
+# What needs a node that answers is in test_streams.py, tests/apiserver/streams and tests/e2e; the rest never asks a server.
+ELSEWHERE = {"attach", "cp", "exec", "logs", "port-forward", "proxy", "top"}
+NO_SERVER = {"completion", "config", "kuberc", "options", "plugin"}
+
+
+async def test_no_verb_is_forgotten(cluster):
+    told = await cluster.kubectl("--help")
+    verbs = set(re.findall(r"^  ([a-z-]+) {2,}", told, re.MULTILINE))
+    tried = {step.command.split()[0] for path in TRANSCRIPTS for step in read(path.read_text())}
+    assert len(verbs) > 35
+    assert verbs - tried - ELSEWHERE - NO_SERVER == set()
+
+
 def test_transcripts_are_compared():
     assert matches("a ... c", "a  b\nc")
     assert matches("a\n...", "a")

@@ -35,7 +35,24 @@ SELECTORS = (
     "x" * 400, "\x00", "é=ö", "a in (b,c),!d,e>5", "metadata.name=a", "metadata.name!=a", "metadata.namespace=default", "spec.nodeName=", "status.phase!=Running",
     "spec.nope=1", "metadata.name=a,metadata.name=b", "metadata.name=\\,", "a\\=b=c", "\\", "metadata.name==", "type=Opaque", "involvedObject.kind=Pod",
 )  # fmt: skip
-NUMBERS = ("", "0", "1", "-1", "2", "500", "99999999999999999999999", "x", "1.5", "0x1", " 1", "1e3", "٣", "true", "None", "1_0")
+NUMBERS = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "500",
+    "99999999999999999999999",
+    "x",
+    "1.5",
+    "0x1",
+    " 1",
+    "1e3",
+    "٣",
+    "true",
+    "None",
+    "1_0",
+)
 PARAMETERS = {
     "labelSelector": SELECTORS, "fieldSelector": SELECTORS, "limit": NUMBERS, "resourceVersion": NUMBERS, "timeoutSeconds": NUMBERS,
     "resourceVersionMatch": ("", "Exact", "NotOlderThan", "exact", "x"), "watch": ("", "1", "0", "true", "false", "x"),
@@ -50,7 +67,15 @@ ACCEPTS = (
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "application/json;as=x",
     "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json;q=0.5", "application/json;q=x", ";;;", "application/cbor",
 )  # fmt: skip
-TYPES = ("application/json", "application/yaml", "application/json; charset=utf-8", "text/plain", "", "application/vnd.kubernetes.protobuf", "application/xml")
+TYPES = (
+    "application/json",
+    "application/yaml",
+    "application/json; charset=utf-8",
+    "text/plain",
+    "",
+    "application/vnd.kubernetes.protobuf",
+    "application/xml",
+)
 METHODS = (*("GET",) * 4, *("POST",) * 5, *("PUT",) * 5, *("PATCH",) * 7, "DELETE")
 RAW = (b"", b"{", b"[]", b"null", b"\xff\xfe", b"k8s\x00", b"k8s\x00\x0a\xff\xff\xff\xff\x7f", b"a: [", b"a: &a [*a]", b"---\n---\n", b"{}" * 3, b"[" * 5000, b'{"a":' * 5000, b'{"a":1,"a":2}', b"\x00" * 100)  # fmt: skip
 
@@ -69,7 +94,11 @@ class Maker:
         seed = pick(SEEDS)
         collection, name = self.place(seed)
         method = pick(METHODS)
-        path = collection if method == "POST" or (method == "GET" and self.random.random() < 0.7) else f"{collection}/{name}{pick(SUBRESOURCES)}"
+        path = (
+            collection
+            if method == "POST" or (method == "GET" and self.random.random() < 0.7)
+            else f"{collection}/{name}{pick(SUBRESOURCES)}"
+        )
         if method == "POST" and self.random.random() < 0.2:
             path = f"{collection}/{name}{pick(SUBRESOURCES)}"
         query = self.query()
@@ -133,7 +162,7 @@ class Maker:
         elif change == 1 and isinstance(holder, list):
             holder.append(copy.deepcopy(holder[key]))
         elif change == 2 and isinstance(holder, dict):
-            holder[str(self.random.choice(VALUES))] = self.random.choice(VALUES)
+            holder[str(self.random.choice(VALUES))] = copy.deepcopy(self.random.choice(VALUES))
         elif change == 3:
             other, where = self.random.choice(nodes)
             holder[key] = copy.deepcopy(other[where])
@@ -143,7 +172,20 @@ class Maker:
 
     def operations(self, seed):
         paths = ["/" + "/".join(path) for path in _paths(seed)]
-        pick, odd = self.random.choice, ("", "/", "/-", "/metadata/labels/-", "/spec/containers/-", "/spec/containers/99", "/a~1b/~0", "x", "/~")
+        pick, odd = (
+            self.random.choice,
+            (
+                "",
+                "/",
+                "/-",
+                "/metadata/labels/-",
+                "/spec/containers/-",
+                "/spec/containers/99",
+                "/a~1b/~0",
+                "x",
+                "/~",
+            ),
+        )
         chosen = [*paths, *odd]
         return [
             {"op": pick(("add", "remove", "replace", "move", "copy", "test", "x")), "path": pick(chosen), "from": pick(chosen), "value": pick(VALUES)}
@@ -175,19 +217,33 @@ def plurals(api):
     return found
 
 
-BARE = ({}, {"metadata": {"name": "bare"}}, {"metadata": {"generateName": "bare-"}, "spec": {}}, {"metadata": {"name": "bare"}, "spec": None, "status": {}})
+BARE = (
+    {},
+    {"metadata": {"name": "bare"}},
+    {"metadata": {"generateName": "bare-"}, "spec": {}},
+    {"metadata": {"name": "bare"}, "spec": None, "status": {}},
+)
 
 
 def bare(api):
     """Send the least one can send to every collection that discovery tells of; return what went wrong."""
     wrong = []
-    groups = [f"/apis/{v['groupVersion']}" for g in api.send("GET", "/apis").tree()["groups"] for v in g["versions"]]
+    groups = [
+        f"/apis/{v['groupVersion']}" for g in api.send("GET", "/apis").tree()["groups"] for v in g["versions"]
+    ]
     for root in ("/api/v1", *groups):
         for row in api.send("GET", root).tree()["resources"]:
             if "/" in row["name"]:
                 continue
-            place = f"{root}/namespaces/default/{row['name']}" if row["namespaced"] else f"{root}/{row['name']}"
-            cases = [("POST", place), ("PUT", f"{place}/bare"), ("PATCH", f"{place}/bare"), ("DELETE", f"{place}/bare")]
+            place = (
+                f"{root}/namespaces/default/{row['name']}" if row["namespaced"] else f"{root}/{row['name']}"
+            )
+            cases = [
+                ("POST", place),
+                ("PUT", f"{place}/bare"),
+                ("PATCH", f"{place}/bare"),
+                ("DELETE", f"{place}/bare"),
+            ]
             for method, path in cases:
                 for body in BARE:
                     kind = "merge-patch+json" if method == "PATCH" else "json"
@@ -244,7 +300,9 @@ def main():
     options = parser.parse_args()
     started = time.monotonic()
     with served() as api:
-        codes, wrong = tried(api, cases=options.cases, seed=options.seed, report=lambda text: print(text, flush=True))
+        codes, wrong = tried(
+            api, cases=options.cases, seed=options.seed, report=lambda text: print(text, flush=True)
+        )
     print(f"{codes.total()} cases in {time.monotonic() - started:.0f} s: {dict(sorted(codes.items()))}")
     print("\n".join(wrong) or "no 5xx, no hang")
     return bool(wrong)

@@ -31,6 +31,10 @@ ACCOUNT = {"metadata": {"name": "default"}}
 NAMES = ("a", "default", "kubernetes", "kube-system", "admin")
 
 
+# What stands behind a proxied path may be away.
+BEHIND = frozenset({502, 503})
+
+
 class Wrong(AssertionError):
     """An answer that no request may get."""
 
@@ -76,7 +80,9 @@ def named(case, number):
     body = case.body
     if number % 2 and isinstance(body, dict) and "metadata" in body:
         metadata = body["metadata"] if isinstance(body["metadata"], dict) else {}
-        body["metadata"] = {"name": NAMES[number % len(NAMES)]} | ({"labels": metadata["labels"]} if "labels" in metadata else {})
+        body["metadata"] = {"name": NAMES[number % len(NAMES)]} | (
+            {"labels": metadata["labels"]} if "labels" in metadata else {}
+        )
 
 
 def try_operation(api, operation, *, cases, seed, codes):
@@ -99,7 +105,7 @@ def try_operation(api, operation, *, cases, seed, codes):
         except Hang as error:
             raise Wrong(f"no answer: {error} {body!r}") from error
         codes[answer.code] += 1
-        if answer.wrong:
+        if answer.wrong and not ("/proxy" in path and answer.code in BEHIND):
             raise Wrong(f"{answer.code} {case.method} {path} {query} {media} {body!r}: {answer.body!r}")
 
     one()
@@ -107,7 +113,7 @@ def try_operation(api, operation, *, cases, seed, codes):
 
 def tried(api, *, cases, seed, report=lambda text: None, every=1):
     """Try every `every`-th operation; return what was answered how often, and what went wrong."""
-    chosen = list(operations(api))[:: every]
+    chosen = list(operations(api))[::every]
     codes, wrong = Counter(), []
     share = max(1, -(-cases // len(chosen)))
     for count, operation in enumerate(chosen):
@@ -130,7 +136,9 @@ def main():
     options = parser.parse_args()
     started = time.monotonic()
     with served() as api:
-        codes, wrong = tried(api, cases=options.cases, seed=options.seed, report=lambda text: print(text, flush=True))
+        codes, wrong = tried(
+            api, cases=options.cases, seed=options.seed, report=lambda text: print(text, flush=True)
+        )
     print(f"{codes.total()} cases in {time.monotonic() - started:.0f} s: {dict(sorted(codes.items()))}")
     print("\n".join(wrong) or "no 5xx, no hang")
     return bool(wrong)

@@ -119,7 +119,9 @@ def served():
 
 async def _serve(begun, ready):
     tokens = TokenConfig(key=pki.new_key(), issuer="https://kubernetes.default.svc", audiences=("api",))
-    config = ApiServerConfig(tokens={"admin-token": ADMIN}, account_tokens=tokens, service_cidr="10.43.0.0/16")
+    config = ApiServerConfig(
+        tokens={"admin-token": ADMIN}, account_tokens=tokens, service_cidr="10.43.0.0/16"
+    )
     server = ApiServer(MemoryStore(), Schemas.load(), config)
     sock = socket.create_server(("127.0.0.1", 0))
     stop = asyncio.Event()

@@ -118,7 +118,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def release(self, name):
-        code, _ = self.send("PATCH", f"{MAPS}/{name}", {"metadata": {"finalizers": None}}, kind="merge-patch+json")
+        code, _ = self.send(
+            "PATCH", f"{MAPS}/{name}", {"metadata": {"finalizers": None}}, kind="merge-patch+json"
+        )
         known = self.model.get(name)
         assert code == (200 if known else 404)
         if known and known[4]:
@@ -177,12 +179,18 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_same(self):
         _, tree = self.send("GET", MAPS)
-        found = [(item["metadata"]["name"], int(item["metadata"]["resourceVersion"])) for item in tree["items"]]
+        found = [
+            (item["metadata"]["name"], int(item["metadata"]["resourceVersion"])) for item in tree["items"]
+        ]
         assert found == sorted((name, known[2]) for name, known in self.model.items())
 
 
 # Each example starts a server: few long ones.
 Machine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=20,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 TestModel = Machine.TestCase

@@ -1,6 +1,7 @@
 """A short run of the fuzzers; their programs run as long as one likes."""
 
 import pytest
+
 from fuzz import nonsense
 from fuzz.served import served
 
@@ -23,7 +24,7 @@ def test_broken_objects_and_odd_parameters(api):
 
 def test_cases_made_from_the_served_schemas(api):
     pytest.importorskip("schemathesis")
-    from fuzz import openapi
+    from fuzz import openapi  # noqa: PLC0415 - after the question whether schemathesis is here
 
     codes, wrong = openapi.tried(api, cases=300, seed=20, every=17)
     assert not wrong, "\n".join(wrong)

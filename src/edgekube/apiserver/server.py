@@ -160,6 +160,7 @@ class ApiServer:
                 group.create_task(self.config.auditor.sink.run(), name="audit")
             await self._caches.filled()
             self._addresses.load(await self._storage.all(SERVICES))
+            group.create_task(self._addresses.repair(lambda: self._storage.all(SERVICES)), name="addresses")
             await self._definitions.load()
             group.create_task(self._definitions.run(), name="definitions")
             self.ready.set()

@@ -171,7 +171,9 @@ def _api(options: ServerOptions, secret: Credentials) -> ApiServerConfig:
         account_tokens=TokenConfig(key=secret.service_account_key, issuer=ISSUER, audiences=(ISSUER,)),
         auditor=auditor(options),
         anonymous=options.anonymous_auth,
-        authenticators=(TokenFile(options.token_auth_file, time.monotonic),) if options.token_auth_file else (),
+        authenticators=(TokenFile(options.token_auth_file, time.monotonic),)
+        if options.token_auth_file
+        else (),
     )
 
 

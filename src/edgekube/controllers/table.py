@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 from edgekube.client.typed import Client
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
-from edgekube.controllers import accounttokens, ephemeral, namespace, podgc, publishers, tokencleaner, ttl
+from edgekube.controllers import (
+    accounttokens,
+    clusterroles,
+    ephemeral,
+    namespace,
+    podgc,
+    publishers,
+    tokencleaner,
+    ttl,
+)
 from edgekube.controllers.autoscale import controller as autoscale
 from edgekube.controllers.certificates import controller as certificates
 from edgekube.controllers.context import Context, Options, Part
@@ -48,6 +57,7 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     localpath.build,
     protection.build,
     tokencleaner.build,
+    clusterroles.build,
     accounttokens.build,
     certificates.build,
     # Last: it reads the caches that the others made.

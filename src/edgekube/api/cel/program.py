@@ -39,7 +39,11 @@ class Program:
 
     def evaluate(self, variables: Mapping[str, Any], functions: Functions | None = None) -> Any:
         """Return the value; raises CelError."""
-        context = engine().Context(variables=dict(variables))
+        try:
+            context = engine().Context(variables=dict(variables))
+        except (ValueError, OverflowError) as error:
+            # Numbers of more than 64 bits, which JSON may have and CEL has not.
+            raise CelError(str(error)) from error
         for name, function in FUNCTIONS.items():
             context.add_function(name, function)
         for name, function in (functions or {}).items():

@@ -57,7 +57,8 @@ def _type_fits(value: Any, schema: Schema, path: str, problems: Problems) -> boo
     wanted = schema.get("type")
     if not wanted:
         return True
-    fits = isinstance(value, _TYPES[wanted]) and (wanted == "boolean" or not isinstance(value, bool))
+    # A type there is not is refused elsewhere, while its default comes here.
+    fits = isinstance(value, _TYPES.get(wanted, object)) and (wanted == "boolean" or not isinstance(value, bool))
     if wanted == "integer" and isinstance(value, float):
         fits = value.is_integer()
     if not fits:

@@ -5,17 +5,25 @@ The pool lives in memory; it is filled from the stored Services before the first
 an address is one step without waiting, so concurrent creates cannot get the same one.
 """
 
+import asyncio
 import ipaddress
+import logging
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import chain
 
 from edgekube.api.errors import Cause, InternalError, Invalid
 from edgekube.apiserver.admission.base import Attributes
 from edgekube.apiserver.request import Tree
 
+log = logging.getLogger(__name__)
+
 HEADLESS = "None"
 KUBERNETES, DNS = 1, 10
+REPAIR_SECONDS = 180.0
+IN_FLIGHT_SECONDS = 120.0
+"""How long a write may take, and so what it was given be without a Service."""
 """Offsets that are only given by name: the API's Service and the cluster's DNS."""
 
 
@@ -25,7 +33,8 @@ class Pool:
     def __init__(self, first: int, last: int, *, reserved: Iterable[int] = ()) -> None:
         self.first, self.last = first, last
         self.reserved = frozenset(reserved)
-        self._taken: set[int] = set()
+        self._taken: dict[int, float] = {}
+        """Since when (monotonic seconds)."""
         size = last - first + 1
         self._band = first + min(max(16, size // 16), 256, size - 1)
 
@@ -36,12 +45,22 @@ class Pool:
         """Take this one; False when it is taken."""
         if number in self._taken:
             return False
-        self._taken.add(number)
+        self._taken[number] = time.monotonic()
         return True
 
     def give(self, number: int) -> None:
         """Take it back."""
-        self._taken.discard(number)
+        self._taken.pop(number, None)
+
+    def settle(self, used: Iterable[int], before: float) -> set[int]:
+        """Hold exactly what is used, and what was taken since `before`; return what had leaked."""
+        used = set(used)
+        leaked = {n for n, since in self._taken.items() if n not in used and since < before}
+        for number in leaked:
+            del self._taken[number]
+        for number in used - self._taken.keys():
+            self._taken[number] = before
+        return leaked
 
     def draw(self) -> int | None:
         """Take any; None when none is left."""
@@ -77,6 +96,18 @@ class Addresses:
                 self.addresses.take(_number(address))
             for port in _node_ports(service):
                 self.ports.take(port)
+
+    async def repair(self, services: Callable[[], Awaitable[Iterable[Tree]]]) -> None:
+        """Look every few minutes for what leaked, or was given by another server; until cancelled."""
+        while True:
+            await asyncio.sleep(REPAIR_SECONDS)
+            before, found = time.monotonic() - IN_FLIGHT_SECONDS, tuple(await services())
+            addresses = [_number(address) for service in found for address in _addresses(service)]
+            leaked = self.addresses.settle(addresses, before)
+            ports = self.ports.settle((port for service in found for port in _node_ports(service)), before)
+            if leaked or ports:
+                shown = [*(str(ipaddress.ip_address(n)) for n in leaked), *map(str, ports)]
+                log.warning("took back what no Service has: %s", ", ".join(shown))
 
     async def admit(self, attributes: Attributes) -> None:
         """Fill in addresses and ports; give back those no longer used when the write is done."""
@@ -141,7 +172,7 @@ class Addresses:
         wanted = spec.get("type") == "NodePort" or (
             spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts", True)
         )
-        had = set(_node_ports(old))
+        had, mine = set(_node_ports(old)), set[int]()
         by_port = {
             (p.get("protocol"), p.get("port")): p.get("nodePort") for p in old["spec"].get("ports") or ()
         }
@@ -151,8 +182,10 @@ class Addresses:
                     port.pop("nodePort", None)
                 continue
             number = port.get("nodePort") or by_port.get((port.get("protocol"), port.get("port")))
-            if number not in had:
+            # One port of a Service may serve TCP and UDP alike.
+            if number not in had and number not in mine:
                 number = self._port(attributes, index, number)
+            mine.add(number)
             port["nodePort"] = number
 
     def _port(self, attributes: Attributes, index: int, asked: int | None) -> int:

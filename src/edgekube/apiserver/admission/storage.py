@@ -47,7 +47,9 @@ class DefaultStorageClass:
     async def admit(self, attributes: Attributes) -> None:
         """Fill in spec.storageClassName; "" says on purpose that there is none."""
         obj = attributes.obj
-        if "storageClassName" in obj.get("spec", {}) or OLD_CLASS in (obj["metadata"].get("annotations") or {}):
+        if "storageClassName" in obj.get("spec", {}) or OLD_CLASS in (
+            obj["metadata"].get("annotations") or {}
+        ):
             return
         found = await _defaults(self._storage, STORAGE_CLASSES, DEFAULT_CLASS)
         if found:
@@ -65,7 +67,9 @@ class DefaultIngressClass:
     async def admit(self, attributes: Attributes) -> None:
         """Fill in spec.ingressClassName; raises Forbidden when several are the default."""
         obj = attributes.obj
-        if obj.get("spec", {}).get("ingressClassName") or OLD_INGRESS in (obj["metadata"].get("annotations") or {}):
+        if obj.get("spec", {}).get("ingressClassName") or OLD_INGRESS in (
+            obj["metadata"].get("annotations") or {}
+        ):
             return
         found = await _defaults(self._storage, INGRESS_CLASSES, DEFAULT_INGRESS)
         if len(found) > 1:

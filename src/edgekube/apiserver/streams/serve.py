@@ -76,7 +76,8 @@ async def _command(
 async def _forward(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
-    _need_websocket(request)
+    # As Kubernetes does: who offers no protocol speaks v4 channels.
+    _need_websocket(request, default=True)
     ports = [_port(text) for value in request.query.getall("ports", ()) for text in value.split(",")]
     socket = web.WebSocketResponse(protocols=(*forward.PROTOCOLS, *channels.PROTOCOLS), max_msg_size=0)
     await socket.prepare(request)
@@ -102,11 +103,13 @@ def _port(text: str) -> int:
     raise BadRequest(f'ports: Invalid value: "{text}": must be between 1 and 65535')
 
 
-def _need_websocket(request: web.BaseRequest) -> None:
+def _need_websocket(request: web.BaseRequest, *, default: bool = False) -> None:
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise BadRequest(
             "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) for streams"
         )
+    if default and not request.headers.get(PROTOCOLS):
+        return
     offered = {name.strip() for name in request.headers.get(PROTOCOLS, "").split(",")}
     if offered.isdisjoint({*channels.PROTOCOLS, *forward.PROTOCOLS}):
         raise BadRequest(f"unable to upgrade: no subprotocol in common, got {sorted(offered)}")
