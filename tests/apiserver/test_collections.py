@@ -215,7 +215,10 @@ async def test_a_list_that_expired_can_be_taken_up_again(api, config_map):
 
 async def test_watching_by_path(api, config_map):
     await api.post(MAPS, config_map("a"))
-    for path in ("/api/v1/watch/namespaces/default/configmaps", "/api/v1/watch/namespaces/default/configmaps/a"):
+    for path in (
+        "/api/v1/watch/namespaces/default/configmaps",
+        "/api/v1/watch/namespaces/default/configmaps/a",
+    ):
         events = await api.watch(f"{path}?timeoutSeconds=5")
         async for batch in events:
             assert batch[0].type == "ADDED"

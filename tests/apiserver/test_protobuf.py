@@ -58,5 +58,7 @@ async def test_what_has_no_such_form(api, accept, code, kind):
     answer = await api.send("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", accept=accept)
     if answer.content_type != TYPE:
         assert (answer.code, answer.content_type) == (code, kind)
-    table = await api.send("GET", MAPS, accept=f"{TYPE};as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io")
+    table = await api.send(
+        "GET", MAPS, accept=f"{TYPE};as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io"
+    )
     assert msgspec.json.decode(table.body)["kind"] == "Table"

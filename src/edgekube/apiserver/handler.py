@@ -159,6 +159,8 @@ def access_of(request: Request, address: Address | None) -> Access:
 
 WARNINGS_LIMIT, WARNING_LIMIT = 4096, 256
 """Characters of all warnings of an answer, and of one of them when those are too many."""
+
+
 def _in_protobuf(exchange: Exchange, response: Response) -> Response:
     from edgekube.apiserver import protobuf  # noqa: PLC0415 - its tables are only for those who ask
 

@@ -148,7 +148,9 @@ class HttpServer:
         return answer
 
     async def _follow(self, raw: web.BaseRequest, events: Events, content_type: str) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"})
+        answer = web.StreamResponse(
+            headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
+        )
         answer.enable_chunked_encoding()
         await answer.prepare(raw)
         self._metrics.watchers += 1

@@ -104,11 +104,12 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="other servers share the store: only the elected one controls",
     )
+    parser.add_argument("--token-auth-file", type=Path, metavar="FILE", help="lines of token,user,uid,groups")
     parser.add_argument(
-        "--token-auth-file", type=Path, metavar="FILE", help="lines of token,user,uid,groups"
-    )
-    parser.add_argument(
-        "--no-anonymous-auth", dest="anonymous_auth", action="store_false", help="refuse requests without credentials"
+        "--no-anonymous-auth",
+        dest="anonymous_auth",
+        action="store_false",
+        help="refuse requests without credentials",
     )
     _add_audit(parser, default)
     parser.add_argument("--cluster-cidr", default=default.cluster_cidr, help="pods' addresses")
@@ -124,10 +125,18 @@ def _add_audit(parser: argparse.ArgumentParser, default: ServerOptions) -> None:
     )
     parser.add_argument("--audit-log-path", type=Path, metavar="FILE", help="default: no audit log")
     parser.add_argument(
-        "--audit-log-maxsize", type=int, default=default.audit_log_maxsize, metavar="MIB", help="then it is turned over"
+        "--audit-log-maxsize",
+        type=int,
+        default=default.audit_log_maxsize,
+        metavar="MIB",
+        help="then it is turned over",
     )
     parser.add_argument(
-        "--audit-log-maxbackup", type=int, default=default.audit_log_maxbackup, metavar="NUMBER", help="of older logs kept"
+        "--audit-log-maxbackup",
+        type=int,
+        default=default.audit_log_maxbackup,
+        metavar="NUMBER",
+        help="of older logs kept",
     )
 
 

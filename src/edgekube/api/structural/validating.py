@@ -58,7 +58,9 @@ def _type_fits(value: Any, schema: Schema, path: str, problems: Problems) -> boo
     if not wanted:
         return True
     # A type there is not is refused elsewhere, while its default comes here.
-    fits = isinstance(value, _TYPES.get(wanted, object)) and (wanted == "boolean" or not isinstance(value, bool))
+    fits = isinstance(value, _TYPES.get(wanted, object)) and (
+        wanted == "boolean" or not isinstance(value, bool)
+    )
     if wanted == "integer" and isinstance(value, float):
         fits = value.is_integer()
     if not fits:

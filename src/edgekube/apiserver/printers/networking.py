@@ -67,9 +67,7 @@ def address_cells(address: Tree, now: datetime) -> list[Any]:
 
 
 PRINTERS = {
-    "ingresses.networking.k8s.io": Printer(
-        columns("Class", "Hosts", "Address", "Ports", AGE), ingress_cells
-    ),
+    "ingresses.networking.k8s.io": Printer(columns("Class", "Hosts", "Address", "Ports", AGE), ingress_cells),
     "ingressclasses.networking.k8s.io": Printer(columns("Controller", "Parameters", AGE), class_cells),
     "networkpolicies.networking.k8s.io": Printer(columns("Pod-Selector", AGE), policy_cells),
     "servicecidrs.networking.k8s.io": Printer(columns("CIDRs", AGE), cidr_cells),

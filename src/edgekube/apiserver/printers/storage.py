@@ -17,7 +17,10 @@ from edgekube.apiserver.printers.base import (
 )
 from edgekube.apiserver.request import Tree
 
-DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+DEFAULT_CLASS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
 
 
 def class_cells(kind: Tree, now: datetime) -> list[Any]:

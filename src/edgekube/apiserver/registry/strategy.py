@@ -145,7 +145,11 @@ def undefined(definition: Tree) -> None:
     finalizers = definition["metadata"].setdefault("finalizers", [])
     if CLEANUP not in finalizers:
         finalizers.append(CLEANUP)
-    definition["status"] = {"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []}
+    definition["status"] = {
+        "acceptedNames": {"kind": "", "plural": ""},
+        "conditions": [],
+        "storedVersions": [],
+    }
 
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -158,7 +162,9 @@ DEPLOYMENT = Strategy(generation_of=("spec", "annotations"))
 
 EMPTY_STATUS = Strategy(on_create=(no_status,))
 NETWORKING: Mapping[str, Strategy] = {
-    "ingresses.networking.k8s.io": Strategy(on_create=(no_load_balancer,), status_durability=Durability.DURABLE),
+    "ingresses.networking.k8s.io": Strategy(
+        on_create=(no_load_balancer,), status_durability=Durability.DURABLE
+    ),
     "servicecidrs.networking.k8s.io": Strategy(
         on_create=(no_status,), generation_of=(), status_durability=Durability.DURABLE
     ),
