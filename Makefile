@@ -7,7 +7,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 RUN_PACKAGES  := podman crun conmon netavark mosquitto iproute2 util-linux busybox-static python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) mosquitto-clients nftables procps e2fsprogs mount
 
-.PHONY: up down test unit e2e lint format bench clean
+.PHONY: up down test unit e2e search lint format bench clean
 
 up: $(VENV)/run.stamp
 	$(SUDO) $(BIN)/edgekube up --demo
@@ -22,6 +22,9 @@ unit: $(VENV)/test.stamp
 
 e2e: $(VENV)/test.stamp
 	$(BIN)/pytest -m e2e
+
+search: $(VENV)/test.stamp
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest -m "not e2e" --timeout 900 tests/api tests/control tests/controllers tests/contract tests/fuzz tests/node tests/proxy tests/scheduler
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -1,9 +1,11 @@
 """Fixtures every package may use: the real API server in this process, over the store in memory."""
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import settings
 
 from edgekube.api.schema import Schemas
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
@@ -11,6 +13,11 @@ from edgekube.apiserver.identity import User
 from edgekube.apiserver.server import ApiServer, ApiServerConfig
 from edgekube.client.typed import Client
 from edgekube.store.memory import MemoryStore
+
+# A run of the suite is the same on every machine; `make search` looks for new examples.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 MASTER = User("system:kube-controller-manager", ("system:masters",))
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})

@@ -5,22 +5,18 @@ import fcntl
 import socket
 import struct
 import subprocess
-import threading
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from contract.netlab import TCP, UDP, Servers, connected, linux, names, node_in
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
 from edgekube.network import netns
 from edgekube.network.base import (
     AddressesExhausted,
-    Attachment,
     Backend,
     Forwarding,
     Frontend,
@@ -30,36 +26,9 @@ from edgekube.network.base import (
 )
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
-from edgekube.network.nftables.layout import Ranges
-from edgekube.network.nftables.services import NftablesServiceRules
 from edgekube.proxy.services import ServiceProxy
 
 ADAPTERS = ["memory", pytest.param("linux", marks=pytest.mark.root)]
-TCP, UDP, SCTP = Transport.TCP, Transport.UDP, Transport.SCTP
-ADDRESSING = NodeAddressing(
-    pod_cidr="10.244.1.0/28",
-    cluster_cidr="10.244.0.0/16",
-    service_cidr="10.96.0.0/16",
-    addresses=("10.96.0.10",),
-)
-
-
-@pytest.fixture
-def namespace() -> Iterator[Path]:
-    """Run the test in a network namespace of its own, as the node's."""
-    path = Path(f"/run/netns/ekt-{uuid.uuid4().hex[:8]}")
-    netns.make(path)
-    with Path("/proc/thread-self/ns/net").open("rb") as home:
-        netns.join(path)
-        try:
-            yield path
-        finally:
-            netns.join(Path(f"/proc/self/fd/{home.fileno()}"))
-            netns.remove(path)
-
-
-def linux(namespace: Path, tmp_path: Path) -> LinuxPodNetwork:
-    return LinuxPodNetwork(ADDRESSING, tmp_path, prefix=f"{namespace.name}-")
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -116,140 +85,9 @@ class TestPodNetwork:
             await network.traffic("nobody")
 
 
-@dataclass
-class Servers:
-    """Echo servers that tell their name and the client's address as they see it."""
-
-    sockets: list[socket.socket] = field(default_factory=list)
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    def start(self, where: Path, name: str, *, address: str = "0.0.0.0", port: int = 8080) -> None:
-        for kind, work in ((socket.SOCK_STREAM, self._tcp), (socket.SOCK_DGRAM, self._udp)):
-            made = netns.inside(where, lambda kind=kind: socket.socket(socket.AF_INET, kind))
-            made.bind((address, port))
-            if kind == socket.SOCK_STREAM:
-                made.listen(400)
-            self.sockets.append(made)
-            thread = threading.Thread(target=work, args=(made, name))
-            thread.start()
-            self.threads.append(thread)
-
-    def _tcp(self, listener: socket.socket, name: str) -> None:
-        while True:
-            try:
-                connection, client = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection, f"{name} {client[0]}")).start()
-
-    def _serve(self, connection: socket.socket, answer: str) -> None:
-        with connection:
-            connection.settimeout(20)
-            try:
-                while connection.recv(100):
-                    connection.sendall(answer.encode())
-            except OSError:
-                return
-
-    def _udp(self, made: socket.socket, name: str) -> None:
-        while True:
-            try:
-                data, client = made.recvfrom(100)
-            except OSError:
-                return
-            if not data:
-                return
-            made.sendto(f"{name} {client[0]}".encode(), client)
-
-    def stop(self) -> None:
-        for made in self.sockets:
-            # Wakes accept(), and recvfrom() too, though it complains.
-            with suppress(OSError):
-                made.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
-            thread.join(5)
-        for made in self.sockets:
-            made.close()
-
-
-@dataclass
-class Node:
-    """A node of three pods with echo servers, and its rules."""
-
-    network: LinuxPodNetwork
-    rules: NftablesServiceRules
-    namespace: Path
-    pods: list[Attachment]
-    servers: Servers
-
-    def backends(self, *numbers: int) -> tuple[Backend, ...]:
-        return tuple(Backend(self.pods[number].address, 8080, local=True) for number in numbers)
-
-    def ask(
-        self, frontend: Frontend, *, pod: int | None = None, times: int = 1, address: str = ""
-    ) -> list[str]:
-        where = Path(self.pods[pod].netns) if pod is not None else self.namespace
-        target = (address or frontend.address, frontend.port)
-        return netns.inside(where, lambda: [ask(target, frontend.transport) for _ in range(times)])
-
-    def nft(self, *arguments: str, given: str = "") -> str:
-        return subprocess.run(
-            ["nft", *arguments], check=True, capture_output=True, text=True, input=given, timeout=20
-        ).stdout
-
-
-def ask(target: tuple[str, int], transport: Transport) -> str:
-    with closing(connected(target, transport)) as client:
-        client.send(b"?")
-        return client.recv(100).decode()
-
-
-def connected(target: tuple[str, int], transport: Transport) -> socket.socket:
-    client = socket.socket(socket.AF_INET, socket.SOCK_STREAM if transport is TCP else socket.SOCK_DGRAM)
-    client.settimeout(10)
-    try:
-        client.connect(target)
-    except OSError:
-        client.close()
-        raise
-    return client
-
-
-def nftables() -> NftablesServiceRules:
-    return NftablesServiceRules(Ranges(service_cidr="10.96.0.0/16", cluster_cidr="10.244.0.0/16"))
-
-
-@pytest.fixture
-async def node(namespace, tmp_path):
-    async with node_in(namespace, tmp_path) as made:
-        yield made
-
-
-@asynccontextmanager
-async def node_in(namespace: Path, tmp_path: Path) -> AsyncIterator[Node]:
-    network = linux(namespace, tmp_path)
-    await network.prepare()
-    rules = nftables()
-    servers = Servers()
-    pods = []
-    for number in range(3):
-        pod = await network.attach(f"uid-{number}", f"pod-{number}", sysctls={})
-        pods.append(pod)
-        servers.start(Path(pod.netns), f"pod-{number}")
-    await rules.replace({})
-    yield Node(network, rules, namespace, pods, servers)
-    servers.stop()
-    rules.close()
-    await network.clear()
-
-
 WEB = Frontend("10.96.7.1", TCP, 80)
 WEB_UDP = Frontend("10.96.7.1", UDP, 80)
 PORT = Frontend("", TCP, 30080)
-
-
-def names(answers: list[str]) -> Counter[str]:
-    return Counter(answer.split()[0] for answer in answers)
 
 
 @pytest.fixture(params=ADAPTERS)

@@ -113,6 +113,19 @@ class Forwarding:
     """Seconds for which a client address keeps its backend after its last connection; 0: not at all."""
     masquerade: bool = False
     """Hide the client's address behind the node's, so that answers come back this way."""
+    inside: tuple[Backend, ...] = ()
+    """For the cluster's pods and this node itself, where they get others than clients from outside do."""
+    sources: tuple[str, ...] = ()
+    """CIDRs of the clients let in, packets of others are dropped; () lets everybody in."""
+    silent: bool = False
+    """Without backends drop packets instead of refusing them: other nodes have some."""
+    random: bool = False
+    """Choose by chance instead of in turn."""
+
+    @property
+    def everywhere(self) -> tuple[Backend, ...]:
+        """All backends a connection of anybody may lead to."""
+        return self.backends + self.inside
 
 
 class ServiceRules(Protocol):

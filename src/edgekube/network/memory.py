@@ -1,7 +1,8 @@
 """The network port in memory: pods have addresses but no interfaces, service rules are looked up, not programmed."""
 
+import random
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from edgekube.network.addresses import next_free
 from edgekube.network.base import Attachment, Backend, Forwarding, Frontend, NetworkError, Peer, Traffic
@@ -59,7 +60,9 @@ class MemoryPodNetwork:
 class MemoryServiceRules:
     """ServiceRules that can be asked which backend a new connection would get."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster_cidr: str = "10.244.0.0/16") -> None:
+        self._cluster = IPv4Network(cluster_cidr)
+        self._chance = random.Random(0)  # noqa: S311 - nothing secret about a backend
         self.rules: dict[Frontend, Forwarding] = {}
         self.steps = 0
         """How many atomic steps were made."""
@@ -101,16 +104,27 @@ class MemoryServiceRules:
         self._intact = False
 
     def connect(self, frontend: Frontend, *, client: str = "192.0.2.1", now: float = 0.0) -> Backend | None:
-        """Return the backend of a new connection; None: refused. KeyError: there is no such frontend."""
-        rule = self.rules[frontend]
-        if not rule.backends:
+        """
+        Return the backend of a new connection; None: refused. Clients of the cluster CIDR are pods.
+
+        KeyError: there is no such frontend. TimeoutError: the packets are dropped.
+        """
+        rule, address = self.rules[frontend], IPv4Address(client)
+        if rule.sources and not any(address in IPv4Network(cidr) for cidr in rule.sources):
+            raise TimeoutError(f"{client} is not let in")
+        backends = rule.inside if rule.inside and address in self._cluster else rule.backends
+        if not backends:
+            if rule.silent:
+                raise TimeoutError("no backend on this node")
             return None
         kept, until = self._kept.get((frontend, client), (None, 0.0))
-        if rule.affinity and kept in rule.backends and now < until:
+        if rule.affinity and kept in backends and now < until:
             chosen = kept
+        elif rule.random:
+            chosen = self._chance.choice(backends)
         else:
             turn = self._turns.get(frontend, 0)
             self._turns[frontend] = turn + 1
-            chosen = rule.backends[turn % len(rule.backends)]
+            chosen = backends[turn % len(backends)]
         self._kept[frontend, client] = (chosen, now + rule.affinity)
         return chosen

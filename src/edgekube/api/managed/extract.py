@@ -8,9 +8,6 @@ from edgekube.api.managed.sets import SELF, Fields, Path, paths
 from edgekube.api.managed.shape import Form, Shape
 from edgekube.lib.errors import EdgekubeError
 
-_MAPS = frozenset({Form.STRUCT, Form.MAP, Form.DEDUCED})
-_LISTS = frozenset({Form.KEYED, Form.SET})
-
 
 class Untyped(EdgekubeError):
     """An object does not fit its schema; the message names the field."""
@@ -24,21 +21,26 @@ def fields_of(tree: dict[str, Any], shape: Shape, *, strict: bool = False) -> Fi
 def _inside(value: Any, shape: Shape, *, strict: bool, path: str = "") -> Fields:
     """Return what is below a value, {} for one that is a leaf."""
     found: Fields = {}
-    if shape.form in _MAPS and isinstance(value, dict):
+    if isinstance(value, dict) and shape.maps:
+        whose_keys = shape.form is Form.MAP
         for name, item in value.items():
             child = shape.child(name)
             if child is None:
                 if strict:
                     raise Untyped(f"{path}.{name}: field not declared in schema")
                 continue
-            inner = _inside(item, child, strict=strict, path=f"{path}.{name}")
+            if child.form is Form.WHOLE:
+                # Most fields are leaves, and every write comes by here.
+                found["f:" + name] = {}
+                continue
+            inner = _inside(item, child, strict=strict, path=f"{path}.{name}" if strict else "")
             # Keys of maps are owned themselves, named fields only by what is in them.
-            found[f"f:{name}"] = {SELF: {}, **inner} if inner and shape.form is Form.MAP else inner
-    elif shape.form in _LISTS and isinstance(value, list):
+            found["f:" + name] = {SELF: {}, **inner} if inner and whose_keys else inner
+    elif isinstance(value, list) and shape.lists:
         for element, item, child in items_of(value, shape, path=path, strict=strict):
-            inner = (
-                _inside(item, child, strict=strict, path=f"{path}[{element}]") if child is not None else {}
-            )
+            inner = {}
+            if child is not None:
+                inner = _inside(item, child, strict=strict, path=f"{path}[{element}]" if strict else "")
             found[element] = {SELF: {}, **inner} if inner else {}
     return found
 
@@ -116,9 +118,7 @@ def _walkable(value: Any, shape: Shape | None) -> bool:
     """Tell whether a value has parts that are owned apart from it."""
     if shape is None:
         return False
-    return (shape.form in _MAPS and isinstance(value, dict)) or (
-        shape.form in _LISTS and isinstance(value, list)
-    )
+    return (isinstance(value, dict) and shape.maps) or (isinstance(value, list) and shape.lists)
 
 
 def _children(value: Any, shape: Shape) -> dict[str, tuple[Any, Shape | None]]:

@@ -33,6 +33,17 @@ class Shape:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What a key of a list's items is when an item does not say."""
 
+    @property
+    def maps(self) -> bool:
+        """Whether a dict of this shape has fields that are owned apart from it."""
+        form = self.form
+        return form is Form.STRUCT or form is Form.MAP or form is Form.DEDUCED
+
+    @property
+    def lists(self) -> bool:
+        """Whether a list of this shape has items that are owned apart from it."""
+        return self.form is Form.KEYED or self.form is Form.SET
+
     def child(self, name: str) -> "Shape | None":
         """Return the shape of a field or map key."""
         if self.form is Form.MAP and self.item is not None:

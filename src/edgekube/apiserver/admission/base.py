@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from edgekube.api.errors import Cause, Forbidden
 from edgekube.api.resource import AnyResource, Key
@@ -80,7 +80,6 @@ class Plugin(Protocol):
     """Group resources (`pods`, `deployments.apps`) it wants to see; empty: all."""
 
 
-@runtime_checkable
 class Mutating(Protocol):
     """A plug-in with a say before validation."""
 
@@ -89,7 +88,6 @@ class Mutating(Protocol):
         ...
 
 
-@runtime_checkable
 class Validating(Protocol):
     """A plug-in with a say after validation."""
 
@@ -112,14 +110,12 @@ class Chain:
     async def admit(self, attributes: Attributes, *, whole: bool = True) -> None:
         """Run every mutating plug-in that wants this write; `whole` says that it is not just a part of the object."""
         for plugin in self._wanted(attributes, "admit", whole=whole):
-            assert isinstance(plugin, Mutating)
-            await plugin.admit(attributes)
+            await cast("Mutating", plugin).admit(attributes)
 
     async def validate(self, attributes: Attributes, *, whole: bool = True) -> None:
         """Run every validating plug-in that wants this write."""
         for plugin in self._wanted(attributes, "validate", whole=whole):
-            assert isinstance(plugin, Validating)
-            await plugin.validate(attributes)
+            await cast("Validating", plugin).validate(attributes)
 
     def _wanted(self, attributes: Attributes, phase: str, *, whole: bool) -> tuple[Plugin, ...]:
         key = (attributes.verb, attributes.target.row.group_resource, whole, phase)

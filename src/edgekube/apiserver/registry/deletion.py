@@ -74,12 +74,12 @@ def options_from(tree: Mapping[str, Any], query: Mapping[str, str]) -> DeleteOpt
 def plan(row: AnyResource, obj: Tree, options: DeleteOptions, now: datetime) -> Verdict:
     """Decide what deleting `obj` means now."""
     grace = GRACE.get(row.group_resource, _no_grace)(obj, options)
-    marked = copy.deepcopy(obj)
-    finalizers = _finalizers(marked["metadata"].get("finalizers") or [], options.propagation)
-    _set(marked["metadata"], "finalizers", finalizers)
+    finalizers = _finalizers(obj["metadata"].get("finalizers") or [], options.propagation)
     held = bool(finalizers or PENDING.get(row.group_resource, _nothing)(obj))
     if not grace and not held:
         return Verdict(remove=True)
+    marked = copy.deepcopy(obj)
+    _set(marked["metadata"], "finalizers", finalizers)
     _mark(marked, grace, now, given=options.grace is not None)
     for hook in MARKS.get(row.group_resource, ()):
         hook(marked)

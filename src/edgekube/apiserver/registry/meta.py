@@ -19,7 +19,7 @@ def generated_name(base: str) -> str:
 
 def timestamp(now: datetime) -> str:
     """Return `now` (UTC) as a Kubernetes Time."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return now.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def parse(time: str) -> datetime:

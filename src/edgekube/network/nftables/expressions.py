@@ -19,8 +19,9 @@ FIRST = 8
 _NETWORK, _TRANSPORT = 1, 2
 _EQUAL, _NOT_EQUAL = 0, 1
 _MARK, _L4PROTO = 3, 16
-_JUMP, _GOTO, _RETURN = -3, -4, -5
+_DROP, _JUMP, _GOTO, _RETURN = 0, -3, -4, -5
 _LOCAL = 2
+_FROM, _TO = 1, 2
 _NUMBER_HEADER = struct.Struct("=HH")
 
 
@@ -47,6 +48,11 @@ def verdict(code: int, chain: str = "") -> bytes:
 def goto_chain(chain: str) -> bytes:
     """Pack a map element's value: go to `chain`."""
     return verdict(_GOTO, chain)
+
+
+def drop() -> bytes:
+    """Say `drop`."""
+    return _decide(_DROP)
 
 
 def _decide(code: int, chain: str = "") -> bytes:
@@ -130,9 +136,17 @@ def within(cidr: str, *, equal: bool = True, register: int = FIRST) -> bytes:
 
 def to_this_node(*, equal: bool = True) -> bytes:
     """Say `fib daddr type local` (or `!= local`)."""
-    return expression("fib", number(1, FIRST), number(2, 3), number(3, 2)) + compare(
-        struct.pack("=I", _LOCAL), equal=equal
-    )
+    return _is_local(_TO, equal=equal)
+
+
+def from_this_node() -> bytes:
+    """Say `fib saddr type local`."""
+    return _is_local(_FROM, equal=True)
+
+
+def _is_local(which: int, *, equal: bool) -> bytes:
+    load = expression("fib", number(1, FIRST), number(2, 3), number(3, which))
+    return load + compare(struct.pack("=I", _LOCAL), equal=equal)
 
 
 def set_mark(bit: int) -> bytes:
@@ -148,19 +162,34 @@ def marked(bit: int) -> bytes:
     return load + _mask(FIRST, struct.pack("=I", bit), bytes(4)) + compare(bytes(4), equal=False)
 
 
-def lookup(name: str, *, into: int | None = None, set_id: int = 0) -> bytes:
-    """Say `@name`, or `vmap`/`map @name` when `into` names the register of the answer; the key starts at FIRST."""
+def lookup(name: str, *, into: int | None = None, set_id: int = 0, inverted: bool = False) -> bytes:
+    """
+    Say `@name` (`!= @name` when inverted); the key starts at FIRST.
+
+    With `into`, the register of the answer, it is `vmap`/`map @name`.
+    """
     values = [text(1, name), number(2, FIRST)]
     if into is not None:
         values.append(number(3, into))
     if set_id:
         values.append(number(4, set_id))
+    if inverted:
+        values.append(number(5, 1))
     return expression("lookup", *values)
 
 
 def round_robin(modulus: int) -> bytes:
     """Load `numgen inc mod modulus`."""
-    return expression("numgen", number(1, FIRST), number(2, modulus), number(3, 0), number(4, 0))
+    return _generate(modulus, 0)
+
+
+def chance(modulus: int) -> bytes:
+    """Load `numgen random mod modulus`."""
+    return _generate(modulus, 1)
+
+
+def _generate(modulus: int, kind: int) -> bytes:
+    return expression("numgen", number(1, FIRST), number(2, modulus), number(3, kind), number(4, 0))
 
 
 def load(value: bytes, register: int) -> bytes:
@@ -181,6 +210,11 @@ def masquerade() -> bytes:
 def reject() -> bytes:
     """Say `reject with icmp port-unreachable` (the ICMPX form drops silently in an `ip` table)."""
     return expression("reject", number(1, 0), attribute(2, b"\3"))
+
+
+def reject_protocol() -> bytes:
+    """Say `reject with icmp prot-unreachable`: what ends an SCTP association at once (RFC 9260, 10)."""
+    return expression("reject", number(1, 0), attribute(2, b"\2"))
 
 
 def reject_by_reset() -> bytes:

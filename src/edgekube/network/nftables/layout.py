@@ -6,7 +6,7 @@ Pure: these functions only write messages into a Transaction. `nft list table ip
 `hairpin` (pods that reach themselves through a service).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -14,6 +14,8 @@ from edgekube.network.base import Backend, Forwarding, Frontend, Transport
 from edgekube.network.nftables import expressions as nft
 from edgekube.network.nftables.transaction import (
     ADDRESS,
+    ANONYMOUS,
+    ANONYMOUS_SET,
     FORWARD,
     INPUT,
     OUTPUT,
@@ -32,7 +34,7 @@ SERVICES, NODE_PORTS, REFUSED, REFUSED_PORTS, HAIRPIN = (
     "refused-node-ports",
     "hairpin",
 )
-FIXED_RULES = 14
+FIXED_RULES = 15
 """How many rules `write_frame` writes."""
 
 _MASQUERADE = 0x4000
@@ -112,6 +114,7 @@ def _write_postrouting(change: Transaction, ranges: Ranges) -> None:
 def _write_refusals(change: Transaction, ranges: Ranges) -> None:
     # ICMP errors are rationed (one a second and peer); resets are not.
     change.add_rule("refuse", nft.of_protocol(Transport.TCP), nft.reject_by_reset())
+    change.add_rule("refuse", nft.of_protocol(Transport.SCTP), nft.reject_protocol())
     change.add_rule("refuse", nft.reject())
     port = (
         nft.to_this_node(),
@@ -142,53 +145,78 @@ def chain_of(frontend: Frontend) -> str:
     return f"service-{frontend.address}/{transport}/{frontend.port}"
 
 
+def inside_of(chain: str) -> str:
+    """Return the chain for pods and this node, where they get other backends."""
+    return f"inside-{chain}"
+
+
 def endpoint_of(chain: str, backend: Backend) -> str:
     """Return the chain, and the set of clients, of one backend of a frontend with affinity."""
     return f"endpoint-{chain}-{backend.address}/{backend.port}"
 
 
+def _has_chain(forwarding: Forwarding) -> bool:
+    return bool(forwarding.backends or forwarding.inside or forwarding.sources or forwarding.silent)
+
+
+def _spreads(chain: str, forwarding: Forwarding | None) -> dict[str, tuple[Backend, ...]]:
+    """Return the chains and the backends each spreads connections over."""
+    if forwarding is None or not _has_chain(forwarding):
+        return {}
+    inside = {inside_of(chain): forwarding.inside} if forwarding.inside else {}
+    return {chain: forwarding.backends, **inside}
+
+
+def _endpoints(chain: str, forwarding: Forwarding | None) -> dict[str, tuple[Backend, int]]:
+    """Return the chains of single backends, with the seconds their sets keep clients."""
+    if forwarding is None or not forwarding.affinity:
+        return {}
+    return {
+        endpoint_of(name, backend): (backend._replace(local=False), forwarding.affinity)
+        for name, backends in _spreads(chain, forwarding).items()
+        for backend in backends
+    }
+
+
 def rule_count(forwarding: Forwarding) -> int:
     """Return how many rules `write_frontend` writes."""
-    backends = len(forwarding.backends)
-    if not backends:
-        return 0
-    return 1 + forwarding.masquerade + (2 * backends if forwarding.affinity else 0)
+    count = (forwarding.sources != ()) + (2 if forwarding.inside else 0)
+    for backends in _spreads("", forwarding).values():
+        if backends:
+            count += 1 + (2 * len(backends) if forwarding.affinity else 0)
+    return count + (forwarding.masquerade if forwarding.backends else forwarding.silent)
 
 
 def write_frontend(
-    change: Transaction, frontend: Frontend, old: Forwarding | None, new: Forwarding | None
+    change: Transaction,
+    frontend: Frontend,
+    old: Forwarding | None,
+    new: Forwarding | None,
+    *,
+    cluster_cidr: str,
 ) -> None:
-    """Write what turns `old` into `new`, either of which may be missing; maps are `write_elements`' part."""
+    """Write what turns `old` into `new`, either of which may be missing; maps are `add_elements`' part."""
     chain = chain_of(frontend)
-    had, has = old is not None and bool(old.backends), new is not None and bool(new.backends)
-    if had:
-        change.flush_chain(chain)
-    elif has:
-        change.add_chain(chain)
-    before = _endpoints(old)
-    after = _endpoints(new)
-    for backend in _gone(before, after):
-        name = endpoint_of(chain, backend)
+    had, has = _spreads(chain, old), _spreads(chain, new)
+    for name in had:
+        change.flush_chain(name)
+    for name in has.keys() - had.keys():
+        change.add_chain(name)
+    before, after = _endpoints(chain, old), _endpoints(chain, new)
+    for name in (name for name, what in before.items() if after.get(name) != what):
         change.flush_chain(name)
         change.delete_chain(name)
         change.delete_set(name)
+    for name, (backend, seconds) in after.items():
+        if before.get(name) != (backend, seconds):
+            _write_endpoint(change, name, backend, frontend.transport, seconds)
     if new is not None and has:
-        for backend in _gone(after, before):
-            _write_endpoint(change, endpoint_of(chain, backend), backend, frontend.transport, new.affinity)
-        _write_chain(change, chain, frontend.transport, new)
-    elif had:
-        change.delete_chain(chain)
-
-
-def _endpoints(forwarding: Forwarding | None) -> Mapping[Backend, int]:
-    """Return the backends that have a chain of their own, with the seconds their set keeps clients."""
-    if forwarding is None or not forwarding.affinity:
-        return {}
-    return {backend._replace(local=False): forwarding.affinity for backend in forwarding.backends}
-
-
-def _gone(before: Mapping[Backend, int], after: Mapping[Backend, int]) -> list[Backend]:
-    return [backend for backend, seconds in before.items() if after.get(backend) != seconds]
+        _write_entrance(change, chain, new, cluster_cidr)
+        for name, backends in has.items():
+            if backends:
+                _write_spread(change, name, frontend.transport, new, backends)
+    for name in had.keys() - has.keys():
+        change.delete_chain(name)
 
 
 def _write_endpoint(
@@ -209,22 +237,45 @@ def _write_endpoint(
     change.add_rule(name, *rule)
 
 
-def _write_chain(change: Transaction, chain: str, transport: Transport, forwarding: Forwarding) -> None:
-    backends = forwarding.backends
-    if forwarding.masquerade:
+def _write_entrance(change: Transaction, chain: str, forwarding: Forwarding, cluster_cidr: str) -> None:
+    """Write who gets in, and who gets where."""
+    if forwarding.sources:
+        allowed = change.anonymous_ranges(forwarding.sources)
+        foreign = nft.lookup(ANONYMOUS_SET, set_id=allowed, inverted=True)
+        change.add_rule(
+            chain, nft.source(), foreign, nft.counter(), nft.drop(), comment="not in the source ranges"
+        )
+    if forwarding.inside:
+        inside = nft.goto(inside_of(chain))
+        change.add_rule(chain, nft.source(), nft.within(cluster_cidr), inside)
+        # The node may call from an address that only it has, such as the balancer's.
+        change.add_rule(chain, nft.from_this_node(), nft.set_mark(_MASQUERADE), inside)
+    if forwarding.backends and forwarding.masquerade:
         change.add_rule(chain, nft.set_mark(_MASQUERADE))
+    elif forwarding.silent and not forwarding.backends:
+        change.add_rule(chain, nft.counter(), nft.drop(), comment=f"{forwarding.name}: none on this node")
+
+
+def _write_spread(
+    change: Transaction,
+    chain: str,
+    transport: Transport,
+    forwarding: Forwarding,
+    backends: Sequence[Backend],
+) -> None:
+    pick = (nft.chance if forwarding.random else nft.round_robin)(len(backends))
     if forwarding.affinity:
         names = [endpoint_of(chain, backend) for backend in backends]
         for name in names:
             change.add_rule(chain, nft.source(), nft.lookup(name), nft.goto(name))
         slots = change.anonymous_map([nft.goto_chain(name) for name in names], None)
-        pick = nft.lookup("__map%d", into=nft.VERDICT, set_id=slots)
-        change.add_rule(chain, nft.round_robin(len(backends)), pick, comment=forwarding.name)
+        target = nft.lookup(ANONYMOUS, into=nft.VERDICT, set_id=slots)
+        change.add_rule(chain, pick, target, comment=forwarding.name)
     else:
         places = [nft.address_key(backend.address) + nft.port_key(backend.port) for backend in backends]
         slots = change.anonymous_map(places, [ADDRESS, PORT])
-        pick = nft.lookup("__map%d", into=nft.FIRST, set_id=slots)
-        rule = (nft.of_protocol(transport), nft.round_robin(len(backends)), pick, nft.counter(), nft.dnat())
+        target = nft.lookup(ANONYMOUS, into=nft.FIRST, set_id=slots)
+        rule = (nft.of_protocol(transport), pick, target, nft.counter(), nft.dnat())
         change.add_rule(chain, *rule, comment=forwarding.name)
 
 
@@ -233,11 +284,12 @@ def elements(rules: Mapping[Frontend, Forwarding]) -> dict[tuple[str, bytes], st
     held: dict[tuple[str, bytes], str] = {}
     for frontend, forwarding in rules.items():
         key = nft.transport_key(frontend.transport) + nft.port_key(frontend.port)
-        chain = chain_of(frontend) if forwarding.backends else ""
-        if frontend.address:
-            held[SERVICES if chain else REFUSED, nft.address_key(frontend.address) + key] = chain
-        else:
-            held[NODE_PORTS if chain else REFUSED_PORTS, key] = chain
+        names = (SERVICES, REFUSED) if frontend.address else (NODE_PORTS, REFUSED_PORTS)
+        place = nft.address_key(frontend.address) + key if frontend.address else key
+        if _has_chain(forwarding):
+            held[names[0], place] = chain_of(frontend)
+        if not forwarding.backends and not forwarding.silent:
+            held[names[1], place] = ""
     return held
 
 
@@ -269,7 +321,7 @@ def hairpins(forwardings: Collection[Forwarding], cluster_cidr: str) -> list[str
     return [
         backend.address
         for forwarding in forwardings
-        for backend in forwarding.backends
+        for backend in forwarding.everywhere
         # Not a node's own address: it talks to itself without NAT.
         if backend.local and IPv4Address(backend.address) in network
     ]

@@ -72,7 +72,7 @@ class NftablesServiceRules:
         change.start_afresh("edgekube: services")
         layout.write_frame(change, self._ranges)
         for frontend, forwarding in rules.items():
-            layout.write_frontend(change, frontend, None, forwarding)
+            layout.write_frontend(change, frontend, None, forwarding, cluster_cidr=self._ranges.cluster_cidr)
         layout.add_elements(change, layout.elements(rules))
         hairpins = Counter(layout.hairpins(rules.values(), self._ranges.cluster_cidr))
         change.add_elements(layout.HAIRPIN, _pairs(hairpins))
@@ -94,7 +94,13 @@ class NftablesServiceRules:
         change = Transaction(self._table)
         layout.delete_elements(change, before.keys() - after.keys())
         for frontend in touched:
-            layout.write_frontend(change, frontend, old.get(frontend), put.get(frontend))
+            layout.write_frontend(
+                change,
+                frontend,
+                old.get(frontend),
+                put.get(frontend),
+                cluster_cidr=self._ranges.cluster_cidr,
+            )
         layout.add_elements(change, {key: after[key] for key in after.keys() - before.keys()})
         change.delete_elements(layout.HAIRPIN, _pairs(self._hairpins.keys() - hairpins.keys()))
         change.add_elements(layout.HAIRPIN, _pairs(hairpins.keys() - self._hairpins.keys()))
@@ -122,7 +128,9 @@ class NftablesServiceRules:
         datagrams = [frontend for frontend in touched if frontend.transport is Transport.UDP]
         rules = {frontend: self._rules.get(frontend) for frontend in datagrams}
         try:
-            forget({frontend: rule.backends if rule is not None else () for frontend, rule in rules.items()})
+            forget(
+                {frontend: rule.everywhere if rule is not None else () for frontend, rule in rules.items()}
+            )
         except NetworkError as error:
             log.warning("stale UDP flows stay: %s", error)
 
@@ -166,7 +174,7 @@ def _lost(old: Forwarding | None, new: Forwarding | None) -> bool:
     """Tell whether flows may lead elsewhere than they should: to a backend that is gone, or to none at all."""
     if old is None or new is None or not old.backends:
         return True
-    return bool(set(old.backends) - set(new.backends))
+    return bool(set(old.everywhere) - set(new.everywhere))
 
 
 def _generation(netlink: Netlink) -> int:

@@ -8,6 +8,7 @@ import errno
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Literal, NamedTuple
 
 from edgekube.network.netlink import (
@@ -33,13 +34,14 @@ _FAMILY = b"\2\0\0\0"
 _SUBSYSTEM = 10
 _IPV4 = 2
 _HEADER = struct.Struct("=IHHIIBBH")
-_ANONYMOUS, _CONSTANT, _MAP, _EVAL = 1, 2, 8, 0x20
+_ANONYMOUS, _CONSTANT, _INTERVAL, _MAP, _EVAL = 1, 2, 4, 8, 0x20
+_INTERVAL_END = 1
 _VERDICT_TYPE = 0xFFFFFF00
 _CHUNK = 500
 """Elements a message: a netlink attribute ends at 64 KiB."""
 BUFFER = 64 << 20
 """Socket buffer for a batch, bytes (a limit, not an allocation)."""
-ANONYMOUS = "__map%d"
+ANONYMOUS, ANONYMOUS_SET = "__map%d", "__set%d"
 
 
 class Hook(NamedTuple):
@@ -145,6 +147,19 @@ class Transaction:
         wrap = data if value is not None else bytes
         elements = [_element(struct.pack("=I", slot), wrap(item)) for slot, item in enumerate(slots)]
         self._elements(_NEWELEMENT, CREATE, ANONYMOUS, elements, number(4, set_id))
+        return set_id
+
+    def anonymous_ranges(self, cidrs: Iterable[str]) -> int:
+        """Add the set `{ 10.0.0.0/8, … }` and return its id for `lookup`."""
+        values = [number(3, _ANONYMOUS | _CONSTANT | _INTERVAL), *_key([ADDRESS])]
+        set_id = self._add_set(ANONYMOUS_SET, values)
+        edges: list[bytes] = []
+        for network in collapse_addresses(map(IPv4Network, cidrs)):
+            edges.append(_element(network.network_address.packed))
+            after = int(network.broadcast_address) + 1
+            if after < 1 << 32:
+                edges.append(_element(after.to_bytes(4, "big"), flags=_INTERVAL_END))
+        self._elements(_NEWELEMENT, CREATE, ANONYMOUS_SET, edges, number(4, set_id))
         return set_id
 
     def delete_set(self, name: str) -> None:
@@ -253,8 +268,13 @@ def _key(fields: Sequence[Field], first: int = 4) -> tuple[bytes, bytes]:
     return number(first, kind), number(first + 1, sum(field.size for field in fields))
 
 
-def _element(key: bytes, value: bytes | None = None) -> bytes:
-    return nest(1, nest(1, data(key)), *([nest(2, value)] if value is not None else []))
+def _element(key: bytes, value: bytes | None = None, *, flags: int = 0) -> bytes:
+    values = [nest(1, data(key))]
+    if value is not None:
+        values.append(nest(2, value))
+    if flags:
+        values.append(number(3, flags))
+    return nest(1, *values)
 
 
 def _comment(kind: int, comment: str) -> bytes:

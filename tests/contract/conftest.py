@@ -1,0 +1,30 @@
+"""A network namespace, and a node in one."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.netlab import Node, node_in
+from edgekube.network import netns
+
+
+@pytest.fixture
+def namespace() -> Iterator[Path]:
+    """Run the test in a network namespace of its own, as the node's."""
+    path = Path(f"/run/netns/ekt-{uuid.uuid4().hex[:8]}")
+    netns.make(path)
+    with Path("/proc/thread-self/ns/net").open("rb") as home:
+        netns.join(path)
+        try:
+            yield path
+        finally:
+            netns.join(Path(f"/proc/self/fd/{home.fileno()}"))
+            netns.remove(path)
+
+
+@pytest.fixture
+async def node(namespace: Path, tmp_path: Path) -> AsyncIterator[Node]:
+    async with node_in(namespace, tmp_path) as made:
+        yield made
