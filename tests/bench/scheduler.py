@@ -22,6 +22,7 @@ from edgekube.control.informer import Informers
 from edgekube.scheduler.cache import Cache
 from edgekube.scheduler.decide import decide
 from edgekube.scheduler.infos import pod_info
+from edgekube.scheduler.memory import Memory
 from edgekube.scheduler.plugins import Plugins
 from edgekube.scheduler.scheduler import Scheduler
 from edgekube.store.memory import MemoryStore
@@ -47,17 +48,20 @@ def pod(number, uid=""):
 
 
 def pure(pods, nodes):
-    cache, plugins = Cache(), Plugins()
+    cache, plugins, memory = Cache(), Plugins(), Memory()
     for number in range(nodes):
         cache.set_node(node(number))
     infos = [pod_info(pod(number, f"uid{number}")) for number in range(pods)]
     start, first = time.perf_counter(), 0
     for info in infos:
-        found = decide(info, cache.snapshot(), plugins, start=first)
+        found = decide(info, cache.snapshot(), plugins, start=first, memory=memory)
         cache.assume(info, found.node)
         first = (first + found.looked) % nodes
     took = time.perf_counter() - start
-    print(f"decision alone: {pods / took:8.0f} pods/s, {took / pods * 1e6:6.0f} µs a pod, {nodes} nodes")
+    print(
+        f"decision alone: {pods / took:8.0f} pods/s, {took / pods * 1e6:6.0f} µs a pod, {nodes} nodes, "
+        f"{memory.looks / pods:.2f} looks a pod"
+    )
 
 
 async def bound(pods, nodes):

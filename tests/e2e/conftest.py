@@ -1,17 +1,29 @@
 """Fixtures: one cluster for all, a namespace for each test."""
 
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from clients.helm_program import helm
 from e2e.harness import Cluster, start
 from edgekube.app.up import down
+
+__all__ = ["helm"]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory) -> Iterator[Cluster]:
     """One cluster for all tests that leave it as they found it."""
-    running = start(tmp_path_factory.mktemp("e2e"), name="ek-e2e", port=16444)
+    running = start(tmp_path_factory.mktemp("e2e"), name=f"ek-{os.getpid()}", port=free_port())
     yield running
     down(running.options, print)
 

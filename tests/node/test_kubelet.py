@@ -10,6 +10,7 @@ import pytest
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
+from edgekube.runtime.archive import write_archive
 from edgekube.runtime.base import InvalidSpec, RuntimeFailure
 
 pytestmark = pytest.mark.looptime
@@ -159,6 +160,22 @@ async def test_an_image_that_cannot_be_had(rig, pod_of):
     assert 5 <= len(rig.machine.pulls) <= 7
     del rig.machine.pull_errors["127.0.0.1:1"]
     await rig.until(lambda: rig.notes.last().phase == "Running", seconds=301)
+
+
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Never"])
+async def test_an_image_dropped_on_the_disk_a_moment_ago(rig, pod_of, policy):
+    rig.start()
+    await asyncio.sleep(1)
+    folder = rig.config().images_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    write_archive(folder / "late.tar", "localhost/late:1")
+    rig.put(
+        pod_of({"containers": [{"name": "main", "image": "localhost/late:1", "imagePullPolicy": policy}]})
+    )
+    await rig.until(
+        lambda: "uid-web" in rig.notes.statuses and rig.notes.last().phase == "Running", seconds=5
+    )
+    assert rig.machine.pulls == []
 
 
 async def test_never_pull(rig, pod_of):

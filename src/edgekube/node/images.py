@@ -41,11 +41,14 @@ def pull_policy(container: core_v1.Container) -> str:
 class ImageKeeper:
     """Has images on the node. `tell(reason, message)` reports Pulling and Pulled."""
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    def __init__(self, images: Images, *, pulled: Callable[[str], None] = lambda _image: None) -> None:
+        """`pulled` is told the id of each image that came from a registry."""
+        self._images, self._pulled = images, pulled
         self._lock = asyncio.Lock()
         self._backoff = Backoff[str](first=10.0, limit=300.0)
         self._loaded: dict[Path, tuple[int, int]] = {}
+        self._loading = asyncio.Lock()
+        self._folder: Path | None = None
         self.archives_loaded = asyncio.Event()
 
     async def ensure(
@@ -55,6 +58,9 @@ class ImageKeeper:
         image, policy = container.image, pull_policy(container)
         if policy != "Always" and (found := await self._look(image)) is not None:
             tell("Pulled", f'Container image "{image}" already present on machine')
+            return found
+        # What a person just put on the disk need not wait for the next look, nor be sought in a registry.
+        if policy != "Always" and await self._load_fresh() and (found := await self._look(image)) is not None:
             return found
         if policy == "Never":
             message = f'Container image "{image}" is not present with pull policy of Never'
@@ -78,23 +84,34 @@ class ImageKeeper:
         error: PullFailed | None = None
         for login in (*logins, None):
             try:
-                await self._images.pull(image, login)
+                identity = await self._images.pull(image, login)
             except PullFailed as failure:
                 error = failure
             else:
+                self._pulled(identity)
                 self._backoff.forget(image)
                 return
         assert error is not None
         raise ImageMissing("ErrImagePull", str(error), retry_after=self._backoff.next(image)) from error
 
     async def watch_archives(self, folder: Path, loaded: Callable[[], None]) -> None:
-        """Load archives in `folder` now and when new ones appear; `loaded()` is called after each."""
+        """Load archives in `folder` now and when new ones appear; `loaded()` is called afterwards."""
+        self._folder = folder
         while True:
-            for path in await asyncio.to_thread(self._fresh, folder):
-                await self._load(path)
+            if await self._load_fresh():
                 loaded()
             self.archives_loaded.set()
             await asyncio.sleep(LOOK_PERIOD)
+
+    async def _load_fresh(self) -> int:
+        """Load what is new in the folder and return how many archives that were."""
+        if self._folder is None:
+            return 0
+        async with self._loading:
+            paths = await asyncio.to_thread(self._fresh, self._folder)
+            for path in paths:
+                await self._load(path)
+        return len(paths)
 
     def _fresh(self, folder: Path) -> list[Path]:
         """Return archives that are new or changed since they were loaded."""

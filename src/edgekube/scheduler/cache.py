@@ -1,5 +1,6 @@
 """The scheduler's picture of the cluster: nodes with their pods, those bound a moment ago included."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -17,6 +18,7 @@ class Cache:
     def __init__(self) -> None:
         self._nodes: dict[str, NodeInfo] = {}
         self._order: tuple[NodeInfo, ...] = ()
+        self._images: Counter[str] = Counter()
         self._waiting: dict[str, dict[str, PodInfo]] = {}
         self._where: dict[str, str] = {}
         self._assumed: set[str] = set()
@@ -33,7 +35,7 @@ class Cache:
     def snapshot(self) -> Snapshot:
         """Return the picture; good until the next change."""
         nominated = {name: tuple(pods.values()) for name, pods in self._nominated.items()}
-        return Snapshot(self._order, self.namespaces, self.storage, nominated)
+        return Snapshot(self._order, self.namespaces, self.storage, nominated, self._images)
 
     def node(self, name: str) -> NodeInfo | None:
         """Return one node."""
@@ -57,9 +59,12 @@ class Cache:
         name = node.metadata.name
         known = self._nodes.get(name)
         if known is not None:
+            self._images.subtract(known.images.keys())
             known.update(node)
+            self._images.update(known.images.keys())
             return
         self._nodes[name] = info = NodeInfo(node)
+        self._images.update(info.images.keys())
         for pod in self._waiting.pop(name, {}).values():
             info.add(pod)
         self._order = tuple(self._nodes.values())
@@ -67,7 +72,10 @@ class Cache:
     def drop_node(self, name: str) -> None:
         """Forget a node; its pods wait in case it comes back."""
         info = self._nodes.pop(name, None)
-        if info is not None and info.pods:
+        if info is None:
+            return
+        self._images.subtract(info.images.keys())
+        if info.pods:
             self._waiting[name] = dict(info.pods)
         self._order = tuple(self._nodes.values())
 

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgekube.scheduler.filters import Check, Refusal
 from edgekube.scheduler.infos import NodeInfo, PodInfo, Snapshot
-from edgekube.scheduler.plugins import FilterRow, Normalise, Plugins
-from edgekube.scheduler.scores import BEST, Measure
+from edgekube.scheduler.memory import Finding, Looker, Memory
+from edgekube.scheduler.plugins import FilterRow, Normalise, Plugins, ScoreRow
+from edgekube.scheduler.scores import BEST
 
 ALL = 100
 """Up to so many nodes are all looked at; of more, a share that shrinks (percentageOfNodesToScore)."""
@@ -41,7 +42,9 @@ class Unfit:
 Checks = Sequence[tuple[FilterRow, Check]]
 
 
-def decide(pod: PodInfo, snapshot: Snapshot, plugins: Plugins, *, start: int = 0) -> Placement | Unfit:
+def decide(
+    pod: PodInfo, snapshot: Snapshot, plugins: Plugins, *, start: int = 0, memory: Memory | None = None
+) -> Placement | Unfit:
     """Choose a node; the search begins at number `start`, so that all get their share."""
     if not snapshot.nodes:
         return Unfit("no nodes available to schedule pods", frozenset({"NodeName"}))
@@ -52,22 +55,50 @@ def decide(pod: PodInfo, snapshot: Snapshot, plugins: Plugins, *, start: int = 0
     promised = _promised(pod, snapshot, checks)
     if promised is not None:
         return Placement(promised.name, 0)
-    feasible: list[NodeInfo] = []
-    refused: list[tuple[NodeInfo, FilterRow, Sequence[str]]] = []
-    enough, looked = _enough(total), 0
-    for number in range(total):
-        node = snapshot.nodes[(start + number) % total]
-        looked += 1
-        against = refusal(pod, node, checks, snapshot)
+    memory = memory or Memory()
+    looker = Looker(pod, snapshot, plugins, memory)
+    found = _search(pod, snapshot, checks, looker, known=memory.of(pod, plugins, total), start=start)
+    if not found.feasible:
+        return _unfit(pod, total, found.refused)
+    return Placement(_best(pod, snapshot, found, looker.relative, plugins).name, found.looked)
+
+
+@dataclass(slots=True)
+class _Found:
+    """Nodes that will do, with what is known of each, and the others."""
+
+    feasible: list[NodeInfo] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    refused: list[tuple[NodeInfo, FilterRow, Sequence[str]]] = field(default_factory=list)
+    looked: int = 0
+
+
+def _search(
+    pod: PodInfo, snapshot: Snapshot, checks: Checks, looker: Looker, *, known: dict[NodeInfo, Finding], start: int
+) -> _Found:  # fmt: skip
+    """Look at nodes until enough will do."""
+    found, nodes, total = _Found(), snapshot.nodes, len(snapshot.nodes)
+    rest = [(row, check) for row, check in checks if not row.local]
+    feasible, enough, nominated = found.feasible, _enough(total), snapshot.nominated
+    for number in range(start, start + total):
+        node = nodes[number % total]
+        finding = known.get(node)
+        if finding is None or finding[0] != node.version:
+            finding = known[node] = looker.look(node)
+        against = finding[1]
+        if against is None:
+            against = (_first(node, rest) if rest else None) or (
+                _first_of_all(pod, node, checks, snapshot) if nominated else None
+            )
         if against is not None:
-            refused.append((node, *against))
+            found.refused.append((node, *against))
             continue
         feasible.append(node)
+        found.findings.append(finding)
         if len(feasible) >= enough:
             break
-    if not feasible:
-        return _unfit(pod, total, refused)
-    return Placement(_best(pod, snapshot, feasible, plugins).name, looked)
+    found.looked = number - start + 1
+    return found
 
 
 def checks_of(pod: PodInfo, snapshot: Snapshot, plugins: Plugins) -> Checks | Unfit:
@@ -88,12 +119,16 @@ def refusal(
     pod: PodInfo, node: NodeInfo, checks: Checks, snapshot: Snapshot
 ) -> tuple[FilterRow, Sequence[str]] | None:
     """Return the first filter that refuses the node, and why; None when it will do."""
-    if snapshot.nominated and (coming := _coming(pod, node, snapshot)):
-        # Room that was made for more important pods is theirs, though they are not there yet.
-        against = _first(node.changed(more=coming), checks)
-        if against is not None:
-            return against
-    return _first(node, checks)
+    return _first_of_all(pod, node, checks, snapshot) or _first(node, checks)
+
+
+def _first_of_all(
+    pod: PodInfo, node: NodeInfo, checks: Checks, snapshot: Snapshot
+) -> tuple[FilterRow, Sequence[str]] | None:
+    """Return what speaks against it once those have come for whom room was made there."""
+    # Room that was made for more important pods is theirs, though they are not there yet.
+    coming = _coming(pod, node, snapshot) if snapshot.nominated else None
+    return _first(node.changed(more=coming), checks) if coming else None
 
 
 def _first(node: NodeInfo, checks: Checks) -> tuple[FilterRow, Sequence[str]] | None:
@@ -129,31 +164,37 @@ def _unfit(pod: PodInfo, total: int, refused: Sequence[tuple[NodeInfo, FilterRow
     return Unfit(text, blamed, candidates, f"{head}: {_listed(preemption)}.")
 
 
-def _best(pod: PodInfo, snapshot: Snapshot, nodes: Sequence[NodeInfo], plugins: Plugins) -> NodeInfo:
+def _best(
+    pod: PodInfo, snapshot: Snapshot, found: _Found, relative: Sequence[ScoreRow], plugins: Plugins
+) -> NodeInfo:
+    nodes = found.feasible
     if len(nodes) == 1:
         return nodes[0]
-    totals = [0.0] * len(nodes)
+    totals = [finding[2] for finding in found.findings]
+    for number, row in enumerate(relative):
+        _count(totals, [finding[3][number] for finding in found.findings], row)
     for row in plugins.scores:
-        measure = row.make(pod, snapshot)
-        if measure is None:
-            continue
-        for number, points in enumerate(_measured(measure, nodes, row.normalise)):
-            totals[number] += row.weight * points
-    number = max(range(len(nodes)), key=lambda n: (totals[n], -len(nodes[n].pods), nodes[n].name))
-    return nodes[number]
+        measure = None if row.local else row.make(pod, snapshot)
+        if measure is not None:
+            _count(totals, [measure(node) for node in nodes], row)
+    most = max(totals)
+    best = (node for node, points in zip(nodes, totals, strict=True) if points == most)
+    return max(best, key=lambda node: (-len(node.pods), node.name))
 
 
-def _measured(measure: Measure, nodes: Sequence[NodeInfo], how: Normalise) -> list[float]:
-    points = [measure(node) for node in nodes]
-    if how is Normalise.NONE:
-        return points
-    low, high = min(points), max(points)
-    if low == high:
-        return [0.0] * len(points)
-    scale = BEST / (high - low)
-    if how is Normalise.HIGH:
-        return [(value - low) * scale for value in points]
-    return [(high - value) * scale for value in points]
+def _count(totals: list[float], measures: Sequence[float], row: ScoreRow) -> None:
+    """Add one row's measures to the totals."""
+    low, high = min(measures), max(measures)
+    if row.normalise is Normalise.NONE:
+        low, scale = 0.0, row.weight
+    elif low == high:
+        return
+    else:
+        scale = row.weight * BEST / (high - low)
+        if row.normalise is Normalise.LOW:
+            low, scale = high, -scale
+    for number, measure in enumerate(measures):
+        totals[number] += (measure - low) * scale
 
 
 def _enough(total: int) -> int:

@@ -7,7 +7,7 @@ Amounts are whole numbers: thousandths of a CPU for `cpu`, units (bytes) for eve
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgekube.api.quantity import milli, value
 from edgekube.api.resource import Key, key_of
@@ -138,12 +138,15 @@ class NodeInfo:
     owners: Counter[str] = field(default_factory=Counter)
     exclusive: dict[str, PodInfo] = field(default_factory=dict)
     """Pods with required anti-affinity."""
+    version: int = 0
+    """Another number after every change."""
 
     def __post_init__(self) -> None:
         self.update(self.node)
 
     def update(self, node: core_v1.Node) -> None:
         """Take a newer version of the node."""
+        self.version += 1
         self.node, self.name, self.labels = node, node.metadata.name, node.metadata.labels
         self.allocatable = amounts(node.status.allocatable or node.status.capacity)
         self.images = {
@@ -176,6 +179,7 @@ class NodeInfo:
         return twin
 
     def _count(self, pod: PodInfo, sign: int) -> None:
+        self.version += 1
         for name, amount in pod.requests.items():
             self.requested[name] = self.requested.get(name, 0) + sign * amount
         self.weight[0] += sign * pod.weight[0]
@@ -217,6 +221,8 @@ class Snapshot:
     storage: Storage = field(default_factory=Storage)
     nominated: Mapping[str, Sequence[PodInfo]] = field(default_factory=dict)
     """By node: pods for which others were told to go there."""
+    images: Mapping[str, int] = field(default_factory=dict)
+    """How many nodes have each image."""
 
     def exclusive(self) -> Iterable[tuple[NodeInfo, PodInfo]]:
         """Yield pods with required anti-affinity and where they are."""
@@ -227,4 +233,4 @@ class Snapshot:
     def instead(self, node: NodeInfo) -> "Snapshot":
         """Return the snapshot with another form of one node."""
         nodes = tuple(node if known.name == node.name else known for known in self.nodes)
-        return Snapshot(nodes, self.namespaces, self.storage, self.nominated)
+        return replace(self, nodes=nodes)

@@ -37,6 +37,8 @@ class FilterRow:
 
     `wakes`: what may change its answer. `final`: taking pods away (preemption) would not help.
     `crowd`: what it makes depends on the pods of all nodes, so it is made anew for a different crowd.
+    `local`: it never refuses all nodes at once, and looks at nothing but the node and the pod's shape
+    (see `memory.shape`), so that what it says may be remembered.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FilterRow:
     wakes: frozenset[Change]
     final: bool = field(default=True, kw_only=True)
     crowd: bool = field(default=False, kw_only=True)
+    local: bool = field(default=False, kw_only=True)
 
 
 class Normalise(Enum):
@@ -56,12 +59,13 @@ class Normalise(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One score and how much it counts."""
+    """One score and how much it counts; `local` as of a FilterRow."""
 
     name: str
     make: Score
     weight: float
     normalise: Normalise = Normalise.NONE
+    local: bool = field(default=False, kw_only=True)
 
 
 _ADDED = frozenset({Change.NODE_ADDED})
@@ -70,13 +74,14 @@ _PODS = frozenset(
 )
 
 FILTERS: tuple[FilterRow, ...] = (
-    FilterRow("NodeUnschedulable", filters.node_unschedulable, _ADDED | {Change.NODE_TAINTS}),
-    FilterRow("NodeName", filters.node_name, _ADDED),
-    FilterRow("TaintToleration", filters.taint_toleration, _ADDED | {Change.NODE_TAINTS}),
-    FilterRow("NodeAffinity", filters.node_affinity, _ADDED | {Change.NODE_LABELS}),
-    FilterRow("NodePorts", filters.node_ports, _ADDED | {Change.POD_GONE}, final=False),
+    FilterRow("NodeUnschedulable", filters.node_unschedulable, _ADDED | {Change.NODE_TAINTS}, local=True),
+    FilterRow("NodeName", filters.node_name, _ADDED, local=True),
+    FilterRow("TaintToleration", filters.taint_toleration, _ADDED | {Change.NODE_TAINTS}, local=True),
+    FilterRow("NodeAffinity", filters.node_affinity, _ADDED | {Change.NODE_LABELS}, local=True),
+    FilterRow("NodePorts", filters.node_ports, _ADDED | {Change.POD_GONE}, final=False, local=True),
     FilterRow(
-        "NodeResourcesFit", filters.resources_fit, _ADDED | {Change.POD_GONE, Change.NODE_RESOURCES}, final=False
+        "NodeResourcesFit", filters.resources_fit, _ADDED | {Change.POD_GONE, Change.NODE_RESOURCES}, final=False,
+        local=True,
     ),
     FilterRow("VolumeRestrictions", volumes.restrictions, _ADDED | {Change.POD_GONE}, final=False),
     FilterRow("VolumeBinding", volumes.binding, _ADDED | {Change.NODE_LABELS, Change.STORAGE}),
@@ -86,14 +91,14 @@ FILTERS: tuple[FilterRow, ...] = (
 )  # fmt: skip
 
 SCORES: tuple[ScoreRow, ...] = (
-    ScoreRow("LeastAllocated", scores.least_allocated, 1),
-    ScoreRow("BalancedAllocation", scores.balanced_allocation, 1),
-    ScoreRow("TaintToleration", scores.tolerated_taints, 3, Normalise.LOW),
-    ScoreRow("NodeAffinity", scores.preferred_nodes, 2, Normalise.HIGH),
+    ScoreRow("LeastAllocated", scores.least_allocated, 1, local=True),
+    ScoreRow("BalancedAllocation", scores.balanced_allocation, 1, local=True),
+    ScoreRow("TaintToleration", scores.tolerated_taints, 3, Normalise.LOW, local=True),
+    ScoreRow("NodeAffinity", scores.preferred_nodes, 2, Normalise.HIGH, local=True),
     ScoreRow("InterPodAffinity", interpod.preferred_pods, 2, Normalise.HIGH),
     ScoreRow("PodTopologySpread", spread.spread_score, 2, Normalise.LOW),
     ScoreRow("ImageLocality", scores.image_locality, 1),
-    ScoreRow("BoardHealth", scores.board_health, 3),
+    ScoreRow("BoardHealth", scores.board_health, 3, local=True),
 )
 
 

@@ -18,6 +18,7 @@ from edgekube.scheduler.cache import Cache
 from edgekube.scheduler.decide import Placement, Unfit, decide
 from edgekube.scheduler.follow import Follower
 from edgekube.scheduler.infos import PodInfo
+from edgekube.scheduler.memory import Memory
 from edgekube.scheduler.plugins import Plugins, installed
 from edgekube.scheduler.preemptor import Preemptor
 from edgekube.scheduler.queue import SchedulingQueue
@@ -50,6 +51,7 @@ class Scheduler:
         self._events = {name: self._sink.recorder(name) for name in self._profiles}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._start = 0
+        self._memory = Memory()
         self._follower = Follower(informers, self.cache, self.queue, self._ours)
         self._binder = VolumeBinder(client, self.cache, self.queue, self._follower.stirred)
         self._preemptors = {
@@ -71,7 +73,13 @@ class Scheduler:
 
     async def _place(self, pod: PodInfo, group: asyncio.TaskGroup) -> None:
         try:
-            found = decide(pod, self.cache.snapshot(), self._profiles[_profile(pod)], start=self._start)
+            found = decide(
+                pod,
+                self.cache.snapshot(),
+                self._profiles[_profile(pod)],
+                start=self._start,
+                memory=self._memory,
+            )
             if isinstance(found, Unfit):
                 await self._refuse(pod, found)
                 return

@@ -74,17 +74,17 @@ def preferred_nodes(pod: PodInfo, _: Snapshot) -> Measure | None:
     )
 
 
-def image_locality(pod: PodInfo, snapshot: Snapshot) -> Measure:
+def image_locality(pod: PodInfo, snapshot: Snapshot) -> Measure | None:
     """Prefer nodes that have the images already: a pull over a slow link is the longest part of a start."""
     names = [_full(container.image) for container in pod.pod.spec.containers]
     total = max(len(snapshot.nodes), 1)
-    spread = {
-        name: sum(name in node.images for node in snapshot.nodes) / total for name in names
-    }  # fmt: skip
+    spread = {name: count / total for name in names if (count := snapshot.images.get(name))}
+    if not spread:
+        return None
     floor, ceiling = _SMALL, _LARGE * max(len(names), 1)
 
     def measure(node: NodeInfo) -> float:
-        size = sum(node.images.get(name, 0) * spread[name] for name in names)
+        size = sum(node.images.get(name, 0) * share for name, share in spread.items())
         return BEST * (min(max(size, floor), ceiling) - floor) / (ceiling - floor)
 
     return measure
