@@ -2,6 +2,9 @@
 
 from edgekube.app.demo import IMAGE
 
+STAY = ("sh", "-c", "trap exit TERM; sleep 3600 & wait")
+"""Runs until it is told to end, and then ends at once: a plain `sleep` as process 1 ignores SIGTERM."""
+
 WEB = f"""
 apiVersion: v1
 kind: ConfigMap

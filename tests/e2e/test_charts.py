@@ -76,11 +76,6 @@ def says(cluster, k):
     return wait
 
 
-@pytest.fixture
-def k(cluster, space):
-    return lambda *words, **more: cluster.kubectl("-n", space, *words, **more)
-
-
 def test_a_shop_chart(run, k, says):
     run("install", "shop", CHARTS / "shop", "--wait", "--wait-for-jobs", "--timeout=90s")
     says("hello")
@@ -118,14 +113,14 @@ def test_a_database_chart(cluster, space, run, k):
     k("delete", "pvc", "--all", "--wait=true")
 
 
-def test_an_operator_chart(cluster, space, run, k):
+def test_an_operator_chart(cluster, run, k, bearing):
     try:
         run("install", "s", CHARTS / "sensors", "--wait", "--timeout=90s")
         k("rollout", "status", "deploy/s-operator", "--timeout=60s")
         token = k(
             "exec", "deploy/s-operator", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"
         )
-        seen = cluster.kubectl("--token", token, "-n", space, "get", "sensors", "-o", "name")
+        seen = bearing(token, "get", "sensors", "-o", "name")
         assert seen.strip() == "sensor.example.com/s"
         run("uninstall", "s", "--wait", "--timeout=90s")
     finally:

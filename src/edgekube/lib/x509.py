@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -78,11 +78,14 @@ def sign_request(
         .not_valid_before(now - BACKDATE)
         .not_valid_after(min(now + timedelta(seconds=seconds), issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(chosen), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()), critical=False
         )
     )
+    bits = {flag: usage in chosen for usage, flag in KEY_USAGES.items()}
+    if any(bits.values()):
+        # An extension without any bit makes OpenSSL refuse the whole certificate (RFC 5280, 4.2.1.3).
+        builder = builder.add_extension(_key_usage(bits), critical=True)
     extended = [oid for usage, oid in USAGES.items() if usage in chosen]
     if extended:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
@@ -92,9 +95,8 @@ def sign_request(
     return builder.sign(private, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-def _key_usage(usages: frozenset[str]) -> x509.KeyUsage:
-    flags = {flag: usage in usages for usage, flag in KEY_USAGES.items()}
+def _key_usage(bits: Mapping[str, bool]) -> x509.KeyUsage:
     return x509.KeyUsage(
-        **flags, key_cert_sign=False, crl_sign=False, content_commitment=False, data_encipherment=False,
+        **bits, key_cert_sign=False, crl_sign=False, content_commitment=False, data_encipherment=False,
         key_agreement=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
