@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgekube.api.cel import CelError, check_rules, compile_expression, compiled_rules
+from edgekube.api.cel import Budget, CelError, CostExceeded, check_rules, compile_expression, compiled_rules
 from edgekube.api.validation.problems import Problems
 
 
@@ -96,3 +96,69 @@ def test_rules_that_cannot_be_compiled_are_found_with_the_definition():
     assert [cause.field for cause in problems.causes] == [
         "s.properties[spec].properties[a].x-kubernetes-validations[0].rule"
     ]
+
+
+# ---- what takes too long ----
+
+NESTED = "self.l.all(x, self.l.all(y, self.l.all(z, z >= 0)))"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("self.l.all(x, x >= 0 && x < 10)", True),
+        ("self.l.exists(x, x == 3) && !self.l.exists(x, x == 30)", True),
+        ("self.l.exists_one(x, x == 3)", True),
+        ("self.l.map(x, x * 2) == [0, 2, 4, 6]", True),
+        ("self.l.map(x, x > 1, x * 2) == [4, 6]", True),
+        ("self.l.filter(x, x > 1 || x == 0).size() == 3", True),
+        ("self.m.all(k, self.m[k].exists(v, v == k))", True),
+        ("self.l.map(x, [x, x].map(y, y + 1)).all(p, p[0] == p[1])", True),
+        ("['a,b)', \"c(\"].all(t, t.contains(',') || t == 'c(') // (", True),
+        ("self.l.map(x, {'a': x}).all(o, o.a >= 0 ? true : false)", True),
+    ],
+)
+def test_loops_mean_what_they_mean(text, expected):
+    variables = {"self": {"l": [0, 1, 2, 3], "m": {"a": ["a"], "b": ["c", "b"]}}}
+    program = compile_expression(text)
+    assert program.text == text
+    assert program.evaluate(variables) == expected
+
+
+def test_what_takes_too_long_is_ended():
+    variables = {"self": {"l": list(range(300))}}
+    with pytest.raises(CostExceeded, match="actual cost limit exceeded"):
+        compile_expression(NESTED).holds(variables, budget=Budget(10_000))
+    budget = Budget(1000)
+    assert compile_expression("self.l.all(x, x >= 0)").holds(variables, budget=budget)
+    assert 600 < budget.turns < 1000
+    with pytest.raises(CostExceeded):
+        compile_expression("self.l.map(x, self.l.map(y, y)).size() > 0").holds(variables, budget=budget)
+    with pytest.raises(CostExceeded, match="running out of cost budget"):
+        compile_expression("true").holds({}, budget=budget)
+
+
+def test_rules_that_take_too_long_are_told_and_end_the_others():
+    schema = {"type": "object", "x-kubernetes-validations": [{"rule": NESTED}, {"rule": "false"}]}
+    problems = Problems()
+    compiled_rules(schema)({"l": list(range(300))}, None, problems)
+    (cause,) = problems.causes
+    assert (
+        "no further validation rules will be run due to call cost exceeds limit for rule: " + NESTED
+        in cause.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Object{spec: Object.spec{replicas: size('ab'), names: ['a']}}", {"spec": {"replicas": 2, "names": ["a"]}}),
+        ("Object{metadata: Object.metadata{labels: {'a/b': 'c', \"d\": self}}}", {"metadata": {"labels": {"a/b": "c", "d": "x"}}}),
+        ("[JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c~'), value: Object.b{c: 1}}]",
+         [{"op": "add", "path": "/a/b~1c~0", "value": {"c": 1}}]),
+        ("self == 'x' ? [JSONPatch{op: 'remove', path: '/a'}] : []", [{"op": "remove", "path": "/a"}]),
+        ("['a'].map(n, Object.item{name: n, x__dash__y: true})", [{"name": "a", "x-y": True}]),
+    ],
+)  # fmt: skip
+def test_objects_and_patches_are_written_down(text, value):
+    assert compile_expression(text).evaluate({"self": "x"}) == value

@@ -90,13 +90,16 @@ def signing_key() -> bytes:
 
 @pytest.fixture
 def make_server(schemas: Schemas, signing_key: bytes) -> Any:
-    def make(store: Store | None = None, *, auditor: Any = None, **more: Any) -> ApiServer:
+    def make(
+        store: Store | None = None, *, auditor: Any = None, front_proxy: Any = None, **more: Any
+    ) -> ApiServer:
         tokens = TokenConfig(key=signing_key, issuer="https://kubernetes.default.svc", audiences=("api",))
         config = ApiServerConfig(
             tokens={"admin-token": ADMIN, "joe-token": JOE},
             account_tokens=tokens,
             service_cidr="10.43.0.0/24",
             auditor=auditor,
+            front_proxy=front_proxy,
         )
         return ApiServer(store or MemoryStore(), schemas, config, **more)
 

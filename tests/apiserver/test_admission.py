@@ -2,7 +2,7 @@
 
 import time
 
-from edgekube.apiserver.admission.services import Pool
+from edgekube.apiserver.addresses.pool import Ledger
 
 NS = "/api/v1/namespaces/default"
 PODS = f"{NS}/pods"
@@ -144,7 +144,7 @@ async def test_priorities_come_from_classes(api, pod):
 
 
 def test_addresses_that_leaked_are_taken_back():
-    pool = Pool(1, 100)
+    pool = Ledger()
     for number in (1, 2, 3):
         assert pool.take(number)
     later = time.monotonic() + 1

@@ -16,7 +16,7 @@ from edgekube.api.selectors import parse_fields, parse_labels
 from edgekube.apiserver.cache import EventType, ResourceCache, Selectable, entry_decoder, with_revision
 from edgekube.apiserver.cache.index import WatcherIndex
 from edgekube.apiserver.cache.watcher import Filter, Watcher
-from edgekube.store.base import Record, StoreUnavailable
+from edgekube.store.base import Compacted, Record, StoreUnavailable
 from edgekube.store.memory import MemoryStore
 from edgekube.store.sqlite import SqliteStore
 
@@ -557,44 +557,147 @@ class Gap:
             yield batch
 
 
-async def test_listing_again_tells_the_difference_as_events():
-    """The cache's task is away for longer than the store remembers."""
+async def test_listing_again_ends_every_watch():
+    """The cache's task is away for longer than the store remembers: nobody can tell what happened meanwhile."""
     store = Gap(MemoryStore(changes=2))
     async with running(store) as world:
-        kept, gone = await world.put("kept"), await world.put("gone")
-        changed = await world.put("changed")
-        with world.cache.watch(world.cache.revision) as watcher:
+        kept, gone, other = await world.put("kept"), await world.put("gone"), await world.put("other")
+        before = world.cache.revision
+        with world.cache.watch(before) as watcher, world.cache.watch(None, name="kept") as fresh:
             put, delete = store._store.put, store._store.delete
             # None of these gives the cache its turn.
-            record = await put(f"{PODS}default/changed", pod("changed", phase="1"), expected=changed)
-            record = await put(f"{PODS}default/changed", pod("changed", phase="2"), expected=record.revision)
-            removed = await delete(f"{PODS}default/gone", expected=gone)
-            new = await put(f"{PODS}default/new", pod("new"), expected=0)
-            await world.cache.wait_for(new.revision)
+            record = await put(f"{PODS}default/new", pod("new"), expected=0)
+            await delete(f"{PODS}default/gone", expected=gone)
+            last = await delete(f"{PODS}default/other", expected=other)
+            await world.cache.wait_for(last.revision)
             assert store.lists == 2
-            events = await drain(watcher)
-            assert events == [
-                ("MODIFIED", "changed", record.revision),
-                ("DELETED", "gone", new.revision),
-                ("ADDED", "new", new.revision),
-            ]
-            assert removed.revision < new.revision
+            for each in (watcher, fresh):
+                with pytest.raises(Expired):
+                    await each.batch()
+        assert [entry.name for entry in world.cache.page().entries] == ["kept", "new"]
+        assert world.cache.get("default", "kept").revision == kept
+        for revision in (before, record.revision, last.revision - 1):
+            with pytest.raises(Expired):
+                world.cache.watch(revision)
+            with pytest.raises(Expired):
+                world.cache.page(at=revision)
+        with world.cache.watch(last.revision) as watcher:
             later = await world.put("new", phase="Running")
             assert await drain(watcher) == [("MODIFIED", "new", later)]
-        assert [entry.name for entry in world.cache.page().entries] == ["changed", "kept", "new"]
-        assert world.cache.get("default", "kept").revision == kept
 
 
 @pytest.mark.looptime
 async def test_a_store_that_is_away_for_a_while():
+    """The watch of the store goes on where it was: its clients do not notice."""
     store = Gap(MemoryStore())
     async with running(store) as world:
-        await world.put("a")
-        with world.cache.watch(world.cache.revision) as watcher:
+        first = await world.put("a")
+        with world.cache.watch(first) as watcher:
             store.broken = StoreUnavailable("gone fishing")
             revision = await world.put("b")
-            assert store.lists == 2
-            assert await drain(watcher) == [("ADDED", "b", revision)]
+            gone = await world.delete("a")
+            assert store.lists == 1
+            assert await drain(watcher) == [("ADDED", "b", revision), ("DELETED", "a", gone)]
+
+
+class Client:
+    """
+    Lists, watches, breaks off and watches again from something it got; `told` is what it was told in one go.
+
+    `since` is the revision it listed at.
+    """
+
+    def __init__(self, world):
+        self.world, self.watcher, self.expired = world, None, 0
+        self.list()
+
+    def list(self):
+        page = self.world.cache.page()
+        self.since, self.told = page.revision, []
+        self.watch(page.revision)
+
+    def watch(self, revision):
+        if self.watcher is not None:
+            self.watcher.close()
+        try:
+            self.watcher = self.world.cache.watch(revision)
+        except Expired:
+            self.expired += 1
+            self.list()
+
+    def resume(self, dice):
+        """Forget what came after some event, and watch on from there."""
+        kept = dice.randint(0, len(self.told))
+        del self.told[kept:]
+        self.watch(self.told[-1][2] if self.told else self.since)
+
+    async def read(self):
+        try:
+            self.told += await drain(self.watcher)
+        except Expired:
+            self.expired += 1
+            self.list()
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["put", "put", "put", "delete", "delete", "turn", "read", "resume", "burst", "outage", "join"]
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.looptime
+@given(STEPS, st.integers(0, 2**16), st.integers(2, 12))
+async def test_a_client_is_told_every_event_once_or_that_it_missed_some(steps, seed, window):
+    """Whatever the store forgets and whenever clients resume: no gap, no repetition, no disorder."""
+    store, dice = Gap(MemoryStore(changes=8)), random.Random(seed)
+    async with running(store, window=window) as world:
+        truth, alive = [], {}
+
+        async def put():
+            name = dice.choice("abcde")
+            record = await store.put(f"{PODS}default/{name}", pod(name), expected=alive.get(name, 0))
+            truth.append(("MODIFIED" if name in alive else "ADDED", name, record.revision))
+            alive[name] = record.revision
+
+        async def delete():
+            if alive:
+                name = dice.choice(sorted(alive))
+                record = await store.delete(f"{PODS}default/{name}", expected=alive.pop(name))
+                truth.append(("DELETED", name, record.revision))
+
+        async def settle():
+            if truth:
+                await world.cache.wait_for(truth[-1][2])
+
+        clients = [Client(world)]
+        for step in steps:
+            match step:
+                case "put":
+                    await put()
+                case "delete":
+                    await delete()
+                case "burst":
+                    for _ in range(6):
+                        await dice.choice((put, delete))()
+                case "turn":
+                    await settle()
+                case "outage":
+                    store.broken = dice.choice((StoreUnavailable("away"), Compacted(0)))
+                case "join":
+                    clients.append(Client(world))
+                case "read":
+                    await dice.choice(clients).read()
+                case "resume":
+                    dice.choice(clients).resume(dice)
+        await settle()
+        for client in clients:
+            await client.read()
+            await client.read()
+            assert client.told == [event for event in truth if event[2] > client.since]
+            client.watcher.close()
+        assert {entry.name: entry.revision for entry in world.cache.page().entries} == alive
 
 
 async def test_an_object_that_cannot_be_read_is_left_out(world, caplog):

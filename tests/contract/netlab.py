@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekube.network import netns
@@ -14,6 +14,7 @@ from edgekube.network.base import Attachment, Backend, Frontend, Transport
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.nftables.layout import Ranges
 from edgekube.network.nftables.services import NftablesServiceRules
+from edgekube.network.overlay import Mode
 
 TCP, UDP, SCTP = Transport.TCP, Transport.UDP, Transport.SCTP
 ADDRESSING = NodeAddressing(
@@ -24,8 +25,8 @@ ADDRESSING = NodeAddressing(
 )
 
 
-def linux(namespace: Path, tmp_path: Path) -> LinuxPodNetwork:
-    return LinuxPodNetwork(ADDRESSING, tmp_path, prefix=f"{namespace.name}-")
+def linux(namespace: Path, tmp_path: Path, *, mode: Mode = Mode.AUTO) -> LinuxPodNetwork:
+    return LinuxPodNetwork(replace(ADDRESSING, mode=mode), tmp_path, prefix=f"{namespace.name}-")
 
 
 @dataclass

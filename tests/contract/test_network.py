@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.netlab import TCP, UDP, Servers, connected, linux, names, node_in
+from contract.netlab import ADDRESSING, TCP, UDP, Servers, ask, connected, linux, names, node_in
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
 from edgekube.network import netns
 from edgekube.network.base import (
     AddressesExhausted,
     Backend,
+    Bandwidth,
     Forwarding,
     Frontend,
     NetworkError,
@@ -26,6 +27,7 @@ from edgekube.network.base import (
 )
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
+from edgekube.network.overlay import Mode
 from edgekube.proxy.services import ServiceProxy
 
 ADAPTERS = ["memory", pytest.param("linux", marks=pytest.mark.root)]
@@ -381,13 +383,82 @@ class TestLinuxPodNetwork:
         assert size(pod.interface) == 1400
         await network.clear()
 
+    async def test_limits_what_a_pod_receives_and_sends(self, namespace, tmp_path):
+        network = linux(namespace, tmp_path)
+        await network.prepare()
+        limits = Bandwidth(ingress=8_000_000, egress=2_000_000)
+        pod = await network.attach("uid", "web", sysctls={}, bandwidth=limits)
+
+        def queue(interface: str) -> str:
+            line = ["tc", "qdisc", "show", "dev", interface]
+            return subprocess.run(line, check=True, capture_output=True, text=True, timeout=10).stdout
+
+        assert "tbf" in queue(pod.interface)
+        assert "rate 8Mbit burst 50000b" in queue(pod.interface)
+        assert "rate 2Mbit burst 32Kb" in netns.inside(Path(pod.netns), lambda: queue("eth0"))
+        # As often as one likes, and another way the next time.
+        await network.attach("uid", "web", sysctls={}, bandwidth=Bandwidth(egress=100_000_000_000))
+        assert "tbf" not in queue(pod.interface)
+        assert "rate 100Gbit" in netns.inside(Path(pod.netns), lambda: queue("eth0"))
+        await network.attach("uid", "web", sysctls={})
+        assert "tbf" not in netns.inside(Path(pod.netns), lambda: queue("eth0"))
+        await network.clear()
+
+    async def test_the_limit_is_kept(self, namespace, tmp_path):
+        network = linux(namespace, tmp_path)
+        await network.prepare()
+        pod = await network.attach("uid", "web", sysctls={}, bandwidth=Bandwidth(egress=80_000))
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sink:
+            sink.bind((ADDRESSING.gateway, 9))
+            with closing(
+                netns.inside(Path(pod.netns), lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            ) as source:
+                # Four times what bucket and queue hold, at once: the rest has to go.
+                source.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                source.setblocking(False)
+                for _ in range(280):
+                    with suppress(BlockingIOError):
+                        source.sendto(b"x" * 1000, (ADDRESSING.gateway, 9))
+                seen = await network.traffic("uid")
+        assert seen.sent_bytes < 140_000
+        await network.clear()
+
+    async def test_takes_up_another_cidr(self, namespace, tmp_path):
+        network = linux(namespace, tmp_path)
+        await network.prepare()
+        old = await network.attach("old", "web", sysctls={})
+        await network.renumber("10.244.9.0/24")
+        new = await network.attach("new", "web", sysctls={})
+        assert new.address.startswith("10.244.9.")
+        assert await network.attach("old", "web", sysctls={}) == old
+        servers = Servers()
+        servers.start(Path(old.netns), "old")
+        try:
+            answers = netns.inside(Path(new.netns), lambda: ask((old.address, 8080), TCP))
+        finally:
+            servers.stop()
+        assert answers == f"old {new.address}"
+
+        def listed(*command: str) -> str:
+            return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+
+        assert "ip saddr 10.244.9.0/24" in listed("nft", "list", "table", "ip", "edgekube-pods")
+        assert "10.244.1.1/32" in listed("ip", "addr", "show", "ek0")
+        # With the last pod of it the former gateway goes.
+        await network.detach("old")
+        await network.prepare()
+        shown = listed("ip", "addr", "show", "ek0")
+        assert "10.244.1.1/32" not in shown
+        assert "10.96.0.10/32" in shown
+        await network.clear()
+
     @pytest.mark.parametrize("uid", ["", "../x", "a/b", ".."])
     async def test_refuses_uids_unfit_for_a_file_name(self, namespace, tmp_path, uid):
         with pytest.raises(NetworkError, match="not fit"):
             await linux(namespace, tmp_path).attach(uid, "web", sysctls={})
 
     async def test_routes_to_peers_on_the_lan(self, namespace, tmp_path):
-        network = linux(namespace, tmp_path)
+        network = linux(namespace, tmp_path, mode=Mode.ROUTES)
         await network.prepare()
         lan = ["ip", "link", "add", "lan0", "type", "bridge"]
         for command in (

@@ -348,6 +348,26 @@ async def test_a_read_only_root(world: World) -> None:
     assert b"Read-only file system" in log
 
 
+async def test_limits_of_a_running_container_change(world: World) -> None:
+    script = "trap 'exit 7' TERM; echo ready; read x; tail -c 64m /dev/zero"
+    spec = world.spec("sh", "-c", script, stdin=True, limits=Limits(memory=256 << 20, cpu_quota=50_000))
+    container = await world.run(spec)
+    await until(lambda: records(spec.log_path))
+    before = await world.runtime.containers.inspect(container)
+    await world.runtime.containers.update(
+        container, Limits(memory=512 << 20, cpu_shares=100, cpu_quota=100_000)
+    )
+    await world.runtime.containers.update(container, Limits(memory=16 << 20))
+    assert await world.runtime.containers.inspect(container) == before
+    session = await world.runtime.sessions.attach(container, stdin=True, tty=False)
+    await session.write(b"go\n")
+    info = await world.phase(container, Phase.EXITED)
+    assert info.oom_killed
+    await session.close()
+    with pytest.raises(NoSuchContainer):
+        await world.runtime.containers.update("nobody", Limits(memory=32 << 20))
+
+
 async def test_who_takes_too_much_memory_is_killed_and_it_is_known(world: World) -> None:
     events = await listening(world)
     spec = world.spec("tail", "-c", "64m", "/dev/zero", limits=Limits(memory=16 << 20))
@@ -370,6 +390,16 @@ async def test_usage_tells_of_running_containers_only(world: World) -> None:
     assert usage.memory_bytes >= usage.working_set_bytes > 0
     assert usage.cpu_ns > 0
     assert usage.pids > 0
+
+
+async def test_sizes_tell_what_a_container_wrote(world: World) -> None:
+    made = await world.runtime.containers.create(world.spec())
+    info, _ = await world.ended(world.spec("sh", "-c", "head -c 3000000 /dev/zero > /big"))
+    found = await world.runtime.containers.sizes()
+    assert set(found) == {made, info.id}
+    assert found[made] < 1_000_000
+    if world.reopen().__class__.__name__ != "FakeRuntime":  # Whose containers have no disk.
+        assert found[info.id] >= 3_000_000
 
 
 # --- Logs ---------------------------------------------------------------------------------------

@@ -248,3 +248,38 @@ async def test_mosquitto_is_started_again_when_it_dies(real):
     await asyncio.wait_for(real.broker.up.wait(), WAIT)
     async with running(real.open("hub")):
         pass
+
+
+async def test_connects_anew_when_told_to(lab):
+    mine, other = lab.open("mine"), lab.open("other")
+    states = []
+    mine.on_state(states.append)
+    got = inbox(mine, "ek/c/all/down")
+    async with running(mine, other):
+        mine.renew()
+        async with asyncio.timeout(WAIT):
+            while states != [LinkState.UP, LinkState.DOWN, LinkState.UP]:
+                await asyncio.sleep(0.01)
+        await mine.publish(Message("ek/c/n/mine/up", b"still"))
+        mine.renew()
+        async with asyncio.timeout(WAIT):
+            while states[3:] != [LinkState.DOWN, LinkState.UP]:
+                await asyncio.sleep(0.01)
+    assert got.empty()
+
+
+async def test_does_not_wait_for_its_turn_when_told_to_connect(lab):
+    await lab.kill_broker()
+    mine = lab.open("mine")
+    up = asyncio.Event()
+    mine.on_state(lambda state: up.set() if state is LinkState.UP else None)
+    task = asyncio.create_task(mine.run())
+    # Long enough for the waits to have grown, were they not cut short.
+    for _ in range(20):
+        mine.renew()
+        await asyncio.sleep(0.01)
+    await lab.start_broker()
+    mine.renew()
+    await asyncio.wait_for(up.wait(), WAIT)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -59,6 +59,40 @@ def test_a_node_that_says_it_is_not_ready(make):
     assert taints(decided) == {(NOT_READY, NO_SCHEDULE), (NOT_READY, NO_EXECUTE)}
 
 
+@pytest.mark.parametrize(
+    ("condition", "taint"),
+    [
+        ("MemoryPressure", "memory-pressure"),
+        ("DiskPressure", "disk-pressure"),
+        ("PIDPressure", "pid-pressure"),
+        ("NetworkUnavailable", "network-unavailable"),
+    ],
+)
+def test_a_pressure_keeps_new_pods_away_while_it_lasts(make, condition, taint):
+    key = f"node.kubernetes.io/{taint}"
+    under = make.node("n1", conditions=(("Ready", "True"), (condition, "True")))
+    assert taints(plan(under, NOW, lost=False, evict=True)) == {(key, NO_SCHEDULE)}
+    tainted = (core_v1.Taint(key=key, effect=NO_SCHEDULE),)
+    over = make.node("n1", conditions=(("Ready", "True"), (condition, "False")), taints=tainted)
+    assert plan(over, NOW, lost=False, evict=True).taints == ()
+    lost = plan(
+        make.node("n1", conditions=(("Ready", "Unknown"), (condition, "Unknown")), taints=tainted),
+        NOW,
+        lost=True,
+        evict=True,
+    )
+    assert (key, NO_SCHEDULE) not in taints(lost)
+
+
+def test_a_cordoned_node_is_tainted(make):
+    node = make.node("n1")
+    cordoned = msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, unschedulable=True))
+    decided = plan(cordoned, NOW, lost=False, evict=True)
+    assert taints(decided) == {("node.kubernetes.io/unschedulable", NO_SCHEDULE)}
+    back = msgspec.structs.replace(node, spec=core_v1.NodeSpec(taints=decided.taints))
+    assert plan(back, NOW, lost=False, evict=True).taints == ()
+
+
 @pytest.mark.parametrize(("ready", "lost"), [("True", False), ("False", False), ("Unknown", True)])
 def test_a_second_look_changes_nothing(make, ready, lost):
     node = make.node("n1", conditions=(("Ready", ready),))

@@ -2,23 +2,15 @@
 
 import base64
 import os
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from clients.helm_program import helm
-from e2e.harness import Cluster, start
+from e2e.harness import Cluster, free_port, start
 from edgekube.app.up import down
 
 __all__ = ["helm"]
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
-"""A whole one-machine cluster, started as a person would, and the real kubectl to drive it."""
+"""Whole clusters, of one machine or a lab, started as a person would, and the real kubectl to drive them."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 
 from edgekube.app import demo, sandbox
+from edgekube.app.lab import Lab, LabOptions
 from edgekube.app.options import UpOptions
 from edgekube.app.paths import ServerPaths
-from edgekube.app.up import Api, up
+from edgekube.app.up import Api, UpError, up
 from edgekube.client import kubeconfig
 
 IMAGE = demo.IMAGE
@@ -34,15 +37,16 @@ def eventually(check, what, seconds=60.0):
         time.sleep(0.1)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster and the tools to look at it."""
-
-    options: UpOptions
+class Tools:
+    """The tools to drive a running cluster and to look at it."""
 
     @property
     def paths(self) -> ServerPaths:
-        return ServerPaths(self.options.data_dir / "server")
+        raise NotImplementedError
+
+    @property
+    def log_files(self) -> Sequence[Path]:
+        raise NotImplementedError
 
     @property
     def api(self) -> Api:
@@ -53,7 +57,7 @@ class Cluster:
         return {
             **os.environ,
             "KUBECONFIG": str(self.paths.kubeconfig),
-            "KUBECACHEDIR": str(self.options.data_dir / "kubectl-cache"),
+            "KUBECACHEDIR": str(self.paths.root.parent / "kubectl-cache"),
         }
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True, timeout: float = 60) -> str:
@@ -80,6 +84,36 @@ class Cluster:
     def json(self, *words: str) -> Any:
         return json.loads(self.kubectl(*words, "-o", "json"))
 
+    def logs(self) -> str:
+        text = ""
+        for file in self.log_files:
+            text += f"--- {file}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-40:]) + "\n"
+        return text
+
+    def namespace(self, name: str) -> Iterator[str]:
+        self.kubectl("create", "namespace", name)
+        eventually(
+            lambda: "default" in self.kubectl("-n", name, "get", "sa", "-o", "name"),
+            f"{name} has its account",
+        )
+        yield name
+        self.kubectl("delete", "namespace", name, "--wait=true", timeout=120)
+
+
+@dataclass(frozen=True)
+class Cluster(Tools):
+    """A running one-machine cluster."""
+
+    options: UpOptions
+
+    @property
+    def paths(self) -> ServerPaths:
+        return ServerPaths(self.options.data_dir / "server")
+
+    @property
+    def log_files(self) -> Sequence[Path]:
+        return sorted((self.options.data_dir / "logs").glob("*.log"))
+
     def inside(self, *command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
         """Run a command on the node: in the sandbox's namespaces."""
         handle = sandbox.find(self.options.run_dir, self.options.name)
@@ -104,25 +138,50 @@ class Cluster:
                 continue
         return 0
 
-    def logs(self) -> str:
-        text = ""
-        for file in sorted((self.options.data_dir / "logs").glob("*.log")):
-            text += (
-                f"--- {file.name}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-40:]) + "\n"
-            )
-        return text
 
-    def namespace(self, name: str) -> Iterator[str]:
-        self.kubectl("create", "namespace", name)
-        eventually(
-            lambda: "default" in self.kubectl("-n", name, "get", "sa", "-o", "name"),
-            f"{name} has its account",
+@dataclass(frozen=True)
+class LabCluster(Tools):
+    """A running lab."""
+
+    lab: Lab
+
+    @property
+    def paths(self) -> ServerPaths:
+        return self.lab.server_paths
+
+    @property
+    def log_files(self) -> Sequence[Path]:
+        return sorted(self.lab.options.directory.glob("*/logs/*.log"))
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_lab(directory: Path, *, name: str, **options: Any) -> Iterator[LabCluster]:
+    """A lab with the image on every node, for as long as it is needed; its logs stay."""
+    demo.place_image(directory / "images")
+    images = tuple((directory / "images").iterdir())
+    lab = Lab(
+        LabOptions(
+            directory=directory, name=f"{name}-{os.getpid()}", port=free_port(), images=images, **options
         )
-        yield name
-        self.kubectl("delete", "namespace", name, "--wait=true", timeout=120)
+    )
+    made = LabCluster(lab)
+    try:
+        lab.up()
+        yield made
+    except UpError as error:
+        pytest.fail(f"{error}\n{made.logs()}")
+    finally:
+        lab.down()
 
 
-def start(directory: Path, *, name: str, port: int) -> Cluster:
+def start(directory: Path, *, name: str, port: int, agent_flags: tuple[str, ...] = ()) -> Cluster:
     options = UpOptions(
         data_dir=directory / "data",
         run_dir=directory / "run",
@@ -130,6 +189,7 @@ def start(directory: Path, *, name: str, port: int) -> Cluster:
         port=port,
         node_name="edge1",
         patience=90,
+        agent_flags=agent_flags,
     )
     demo.place_image(options.data_dir / "agent" / "images")
     up(options, print)

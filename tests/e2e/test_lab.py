@@ -4,21 +4,16 @@ import json
 
 import pytest
 
-from e2e.harness import eventually
+from e2e.harness import eventually, running_lab
 from edgekube.app import demo
-from edgekube.app.lab import Lab, LabOptions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    made = Lab(LabOptions(directory=tmp_path_factory.mktemp("lab"), name="ek-lab", nodes=2, port=16448))
-    for node in made.names:
-        demo.place_image(made.options.directory / node / "agent" / "images")
-    made.up()
-    yield made
-    made.down()
+    with running_lab(tmp_path_factory.mktemp("lab"), name="ek-lab", nodes=2) as made:
+        yield made.lab
 
 
 def pods_of(lab):

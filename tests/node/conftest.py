@@ -12,6 +12,7 @@ import pytest
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1
 from edgekube.board.base import BoardFacts, BoardUsage
+from edgekube.board.fake import FakeBoard
 from edgekube.control.mirror import Mirror, NodeEvent
 from edgekube.network.memory import MemoryPodNetwork
 from edgekube.node.config import KubeletConfig
@@ -32,6 +33,7 @@ class Notebook:
     events: list[NodeEvent] = field(default_factory=list)
     summaries: list[dict] = field(default_factory=list)
     tokens: list[tuple[Key, str, int]] = field(default_factory=list)
+    mirrors: list[core_v1.Pod] = field(default_factory=list)
     offline: bool = False
     token_expiry: str = "2023-11-14T23:13:20Z"
 
@@ -40,6 +42,9 @@ class Notebook:
 
     def pod_gone(self, key, uid):
         self.gone.append(uid)
+
+    def mirror_pod(self, pod):
+        self.mirrors.append(pod)
 
     def node_status(self, node):
         self.nodes.append(node)
@@ -63,23 +68,14 @@ class Notebook:
         return [event.reason for event in self.events]
 
 
-class SteadyBoard:
-    """A board of which nothing changes."""
-
-    def facts(self):
-        return BoardFacts(
-            hostname="pi", architecture="arm64", operating_system="linux", os_image="Debian", kernel_version="6.1",
-            machine_id="m", boot_id="boot-1", system_uuid="s", model="Pi", cpus=4, memory=4 << 30, page_size=4096,
-        )  # fmt: skip
-
-    def usage(self):
-        return BoardUsage(
-            time=0, cpu_ns=0, memory_used=1 << 30, memory_working_set=1 << 30, memory_available=3 << 30,
-            disk_capacity=32 << 30, disk_available=16 << 30, inodes=1000, inodes_free=900, received_bytes=0, sent_bytes=0,
-        )  # fmt: skip
-
-    def obstacles(self):
-        return ()
+FACTS = BoardFacts(
+    hostname="pi", architecture="arm64", operating_system="linux", os_image="Debian", kernel_version="6.1",
+    machine_id="m", boot_id="boot-1", system_uuid="s", model="Pi", cpus=4, memory=4 << 30, page_size=4096,
+)  # fmt: skip
+USAGE = BoardUsage(
+    time=0, cpu_ns=0, memory_used=1 << 30, memory_working_set=1 << 30, memory_available=3 << 30,
+    disk_capacity=32 << 30, disk_available=16 << 30, inodes=1000, inodes_free=900, received_bytes=0, sent_bytes=0,
+)  # fmt: skip
 
 
 @dataclass
@@ -91,6 +87,8 @@ class Rig:
     network: MemoryPodNetwork = field(default_factory=lambda: MemoryPodNetwork("127.8.0.0/24"))
     mirror: Mirror = field(default_factory=Mirror)
     notes: Notebook = field(default_factory=Notebook)
+    board: FakeBoard = field(default_factory=lambda: FakeBoard(FACTS, USAGE))
+    settings: dict = field(default_factory=dict)
     kubelet: Kubelet | None = None
     task: asyncio.Task | None = None
     versions: itertools.count = field(default_factory=lambda: itertools.count(1))
@@ -108,7 +106,7 @@ class Rig:
     def config(self):
         return KubeletConfig(
             node_name="pi", node_ip="127.0.0.1", data_dir=self.folder, cluster_dns=("10.96.0.10",),
-            cgroup_mount=self.folder / "cgroup",
+            cgroup_mount=self.folder / "cgroup", **self.settings,
         )  # fmt: skip
 
     def start(self):
@@ -117,7 +115,7 @@ class Rig:
 
         self.kubelet = Kubelet(
             mirror=self.mirror, reporter=self.notes, runtime=self.runtime_wrapper(FakeRuntime(self.machine)),
-            network=open_network, board=SteadyBoard(), config=self.config(), clock=self.now, tmpfs=False,
+            network=open_network, board=self.board, config=self.config(), clock=self.now, tmpfs=False,
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.kubelet.run())
 

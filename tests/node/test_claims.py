@@ -79,7 +79,7 @@ async def test_a_generic_ephemeral_volume_is_the_claim_of_the_pod_and_the_volume
         ([claim(volume="")], {}, 'persistentvolumeclaim "web" is not bound'),
         ([claim(volume="other")], {}, 'persistentvolumeclaim "web" is not bound'),
         ([claim(uid="c2")], {}, 'persistentvolumeclaim "web" is not bound'),
-        ([claim()], {"local": {"path": "/nonexistent/disk"}}, "/nonexistent/disk does not exist"),
+        ([claim()], {"local": {"path": "/nonexistent/disk"}}, 'path "/nonexistent/disk" does not exist'),
         ([claim()], {"nfs": {"server": "s", "path": "/"}}, "only hostPath and local volumes"),
     ],
 )

@@ -1,114 +1,245 @@
-"""The agent dies before or after every single call it makes; the next one must come to the same end."""
+"""
+The agent dies at every single boundary of a pod's whole life; the next one must come to the same end.
+
+Every call of the runtime, of its image store and of the network that changes something, before and after;
+those that only look; every change to a file: not a sample. Each test goes on until a boundary is not
+reached any more.
+"""
 
 import asyncio
+import contextlib
+import itertools
 
+import msgspec
 import pytest
 
-pytestmark = pytest.mark.looptime
+from edgekube.api.resource import Key
+from edgekube.api.types import core_v1
+from node.conftest import Rig, make_pod
+from node.crash import CHANGES, LOOKS, Knife, Patient, PowerCut
 
-CALLS = {
-    "containers": ("create", "start", "stop", "remove"),
-    "images": ("pull",),
-    "network": ("attach", "detach"),
+pytestmark = [pytest.mark.looptime, pytest.mark.timeout(180)]
+
+PLAIN = {"containers": [{"name": "one"}, {"name": "two"}]}
+ORDERED = {
+    "initContainers": [
+        {"name": "first", "image": "fake/exit:0"},
+        {"name": "side", "restartPolicy": "Always"},
+        {"name": "second", "image": "fake/exit:0"},
+    ],
+    "containers": [{"name": "one"}],
 }
-SPEC = {
-    "initContainers": [{"name": "init", "image": "fake/exit:0"}],
-    "containers": [{"name": "one"}, {"name": "two"}],
-    "volumes": [{"name": "v", "emptyDir": {}}],
+FILLED = {
+    "volumes": [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "config", "configMap": {"name": "settings"}},
+        {"name": "secret", "secret": {"secretName": "login"}},
+        {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}},
+    ],
+    "containers": [
+        {"name": "one", "volumeMounts": [{"name": n, "mountPath": f"/{n}"} for n in ("scratch", "config", "secret", "token")]}
+    ],
+}  # fmt: skip
+HOOKED = {
+    "containers": [
+        {
+            "name": "one",
+            "lifecycle": {
+                "postStart": {"exec": {"command": ["sh", "-c", "sleep 1"]}},
+                "preStop": {"exec": {"command": ["sh", "-c", "sleep 1"]}},
+            },
+            "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+        }
+    ]
 }
+FLAKY = {"containers": [{"name": "one", "command": ["flaky"]}]}
+SMALL = {"requests": {"cpu": "100m", "memory": "64Mi"}}
+LARGE = {"requests": {"cpu": "200m", "memory": "96Mi"}}
+SIZED = {"containers": [{"name": "one", "resources": SMALL}]}
+JOB = {"restartPolicy": "Never", "containers": [{"name": "one", "image": "fake/exit:0"}]}
 
 
-class Knife:
-    """Counts calls that change something; the one numbered `at` never returns, done or not done."""
-
-    def __init__(self, at, *, after):
-        self.at, self.after = at, after
-        self.count = 0
-        self.cut = asyncio.Event()
-        self.starts = []
-
-    def over(self, adapter, names):
-        for name in names:
-            setattr(adapter, name, self._wrapped(name, getattr(adapter, name)))
-        return adapter
-
-    def _wrapped(self, name, call):
-        async def wrapped(*args, **kwargs):
-            self.count += 1
-            mine = self.count == self.at
-            if mine and not self.after:
-                self.cut.set()
-                await asyncio.Event().wait()
-            result = await call(*args, **kwargs)
-            if name == "start":
-                self.starts.append(args[0])
-            if mine:
-                self.cut.set()
-                await asyncio.Event().wait()
-            return result
-
-        return wrapped
+def running(rig, **restarts):
+    """Tell whether every container runs and is ready, each having been restarted that often."""
+    if "uid-web" not in rig.notes.statuses or rig.notes.last().phase != "Running":
+        return False
+    status = rig.notes.last()
+    return all(c.ready and c.restart_count == restarts.get(c.name, 0) for c in status.container_statuses)
 
 
-class Proxy:
-    """An adapter of one's own, so that the next agent gets an unharmed one."""
-
-    def __init__(self, inner):
-        self._inner = inner
-
-    def __getattr__(self, name):
-        return getattr(self._inner, name)
+def names(rig):
+    """Return the containers there are, by name and attempt."""
+    found = (i.labels for i in rig.containers())
+    return sorted(f"{one['edgekube.io/container-name']}-{one['edgekube.io/attempt']}" for one in found)
 
 
-def arm(rig, knife):
-    def runtime(made):
-        knife.over(made.containers, CALLS["containers"])
-        knife.over(made.images, CALLS["images"])
-        return made
+async def lives(patient, spec, wanted, **restarts):
+    """Run a pod until it is ready, and let it be for a while."""
+    rig = patient.rig
+    rig.put(make_pod(spec))
+    await patient.until(lambda: running(rig, **restarts))
+    await patient.sleep(3)
+    assert running(rig, **restarts)
+    assert names(rig) == sorted(wanted)
+    assert len(await rig.network.list()) == 1
 
-    rig.runtime_wrapper = runtime
-    rig.network_wrapper = lambda network: knife.over(Proxy(network), CALLS["network"])
+
+async def plain(patient):
+    await lives(patient, PLAIN, ["one-0", "two-0"])
 
 
-async def live_and_die(rig, pod, knife):
-    """Run the pod's whole life; on the cut, kill the agent and start another."""
+async def ordered(patient):
+    await lives(patient, ORDERED, ["first-0", "one-0", "second-0", "side-0"])
+    statuses = patient.rig.notes.last().init_container_statuses
+    assert [s.restart_count for s in statuses] == [0, 0, 0]
 
-    async def until(true):
-        while not true():
-            if knife.cut.is_set():
-                knife.cut.clear()
-                await rig.stop()
-                knife.at = -1
-                rig.start()
-            await asyncio.sleep(0.05)
 
-    arm(rig, knife)
-    rig.start()
-    rig.put(pod)
-    async with asyncio.timeout(120):
-        await until(lambda: "uid-web" in rig.notes.statuses and rig.notes.last().phase == "Running")
-        await asyncio.sleep(1)
-        assert rig.notes.last().phase == "Running"
-        assert sorted(c.name.split("_")[1] for c in rig.containers()) == ["init", "one", "two"]
-        assert all(status.restart_count == 0 for status in rig.notes.last().container_statuses)
-        assert len(knife.starts) == len(set(knife.starts)) <= 3
-        rig.delete(pod)
-        await until(lambda: rig.notes.gone)
-    assert rig.machine.containers == {}
+async def filled(patient):
+    await lives(patient, FILLED, ["one-0"])
+    folder = patient.rig.folder / "pods/default_web_uid-web/.volumes"
+    found = {p: (folder / p).read_text() for p in ("config/a", "secret/pw", "token/token")}
+    assert (found["config/a"], found["secret/pw"]) == ("1", "hush")
+    assert found["token/token"].startswith("token-")
+    tree = {
+        "metadata": {"name": "settings", "namespace": "default", "resourceVersion": "99"},
+        "data": {"a": "2", "b": "3"},
+    }
+    patient.rig.mirror.config_maps.set(msgspec.convert(tree, core_v1.ConfigMap))
+    await patient.until(lambda: (folder / "config/a").read_text() == "2")
+    await patient.sleep(3)
+    assert (folder / "config/b").read_text() == "3"
+    left = [path.name for path in (folder / "config").iterdir() if path.name.startswith("..20")]
+    assert len(left) == 1, "what is half written is cleaned up"
+
+
+async def hooked(patient):
+    await lives(patient, HOOKED, ["one-0"])
+
+
+async def flaky(patient):
+    await lives(patient, FLAKY, ["one-0", "one-1"], one=1)
+    last = patient.rig.notes.last().container_statuses[0].last_state.terminated
+    assert last.exit_code == 3
+
+
+async def resized(patient):
+    await lives(patient, SIZED, ["one-0"])
+    rig = patient.rig
+    rig.put(make_pod({"containers": [{"name": "one", "resources": LARGE}]}, generation=2))
+
+    def has():
+        resources = rig.notes.last().container_statuses[0].resources
+        return resources is not None and resources.requests == LARGE["requests"]
+
+    await patient.until(has)
+    assert names(rig) == ["one-0"]
+    (container,) = rig.machine.containers.values()
+    assert container.spec.limits.cpu_shares == 204
+
+
+async def job(patient):
+    rig = patient.rig
+    rig.put(make_pod(JOB))
+    await patient.until(lambda: "uid-web" in rig.notes.statuses and rig.notes.last().phase == "Succeeded")
+    await patient.sleep(3)
+    assert rig.notes.last().phase == "Succeeded"
+    assert names(rig) == ["one-0"]
     assert await rig.network.list() == []
-    assert list((rig.folder / "pods").iterdir()) == []
+
+
+async def visited(patient):
+    visitor = {"name": "visitor", "image": "fake/sleep", "targetContainerName": "one"}
+    await lives(patient, PLAIN, ["one-0", "two-0"])
+    rig = patient.rig
+    rig.put(make_pod({**PLAIN, "ephemeralContainers": [visitor]}, generation=2))
+    await patient.until(lambda: any(s.state.running for s in rig.notes.last().ephemeral_container_statuses))
+    await patient.sleep(3)
+    assert names(rig) == ["one-0", "two-0", "visitor-0"]
+
+
+SCENES = {s.__name__: s for s in (plain, ordered, filled, hooked, flaky, resized, job, visited)}
+
+
+def furnish(rig):
+    """Give the node what the pods use."""
+    secret = {"metadata": {"name": "login", "namespace": "default"}, "data": {"pw": "aHVzaA=="}}
+    rig.mirror.secrets.set(msgspec.convert(secret, core_v1.Secret))
+    settings = {"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1"}}
+    rig.mirror.config_maps.set(msgspec.convert(settings, core_v1.ConfigMap))
+    runs = itertools.count()
+
+    async def once(process, words, channel):
+        if next(runs) == 0:
+            await asyncio.sleep(2)
+            return 3
+        process.traps["SIGTERM"] = "exit 0"
+        await asyncio.sleep(10**9)
+        return 0
+
+    rig.machine.programs["flaky"] = once
+    rig.token_expiry = "2033-11-14T23:13:20Z"
+
+
+async def end(patient):
+    """Delete the pod; nothing of it may be left."""
+    rig = patient.rig
+    rig.delete(make_pod(PLAIN))
+    await patient.until(lambda: rig.notes.gone)
+    rig.mirror.pods.drop(Key("default", "web"))
+    # What an agent could not finish, the next one's sweep does.
+    await patient.until(lambda: rig.machine.containers == {} and not left(rig))
+    assert await rig.network.list() == []
+    assert rig.notes.last().phase in ("Succeeded", "Failed")
+    await patient.sleep(3)
+    assert rig.machine.containers == {}
+
+
+def left(rig):
+    """Return what is on the disk of the pod."""
+    found = [*(rig.folder / "pods").glob("*"), *(rig.folder / "pod-status").glob("*.json")]
+    return [*found, *(rig.folder / "cgroup").glob("**/pod*")]
+
+
+async def survive(scene, folder, knife, calls):
+    """Live a whole life with one death in it; tell whether there was one."""
+    rig = Rig(folder)
+    furnish(rig)
+    patient = Patient(rig, knife, calls)
+    rig.start()
+    try:
+        await scene(patient)
+        await end(patient)
+        assert len(knife.starts) == len(set(knife.starts)), "no container is started twice"
+    finally:
+        with contextlib.suppress(PowerCut, BaseExceptionGroup):
+            await rig.stop()
+        rig.machine.power_off()
+        await asyncio.sleep(0.1)
+    return knife.fell
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 16))
-async def test_every_crash_point_converges(rig, pod_of, at, after):
-    knife = Knife(at, after=after)
-    await live_and_die(rig, pod_of(SPEC), knife)
-    assert knife.at == -1, "this number was never reached: lower the range"
+@pytest.mark.parametrize("scene", SCENES)
+async def test_every_call_survives_the_agents_death(tmp_path, scene, after):
+    for at in itertools.count(1):
+        if not await survive(SCENES[scene], tmp_path / str(at), Knife(at, after=after), CHANGES):
+            break
+    assert at > 6
 
 
-async def test_the_crash_points_are_all_there(rig, pod_of):
-    knife = Knife(-1, after=True)
-    await live_and_die(rig, pod_of(SPEC), knife)
-    # 2 pulls, 3 creates, 3 starts, 2 stops, 3 removes, attach and detach.
-    assert knife.count == 15, "set the range of crash points to this"
+async def test_every_look_survives_the_agents_death(tmp_path):
+    for at in itertools.count(1):
+        if not await survive(ordered, tmp_path / str(at), Knife(at, after=False), LOOKS):
+            break
+    assert at > 15
+
+
+@pytest.mark.parametrize("scene", ["plain", "filled", "resized", "job"])
+async def test_every_change_to_a_file_survives_the_agents_death(tmp_path, monkeypatch, scene):
+    for at in itertools.count(1):
+        folder, knife = tmp_path / str(at), Knife(at, after=False)
+        folder.mkdir()
+        with knife.over_files(folder, monkeypatch):
+            if not await survive(SCENES[scene], folder, knife, {}):
+                break
+    assert at > 15

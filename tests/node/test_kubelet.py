@@ -524,7 +524,7 @@ async def test_host_network_pods_start_before_the_network(rig, pod_of):
     assert rig.notes.last("uid-host").pod_ip == "127.0.0.1"
     assert rig.notes.last().phase == "Pending"
     ready = {c.type: c for c in rig.notes.nodes[-1].status.conditions}["Ready"]
-    assert (ready.status, ready.reason) == ("False", "NetworkNotReady")
+    assert (ready.status, ready.reason) == ("False", "KubeletNotReady")
     opened.set()
     await rig.until(lambda: rig.notes.last().phase == "Running")
     ready = {c.type: c for c in rig.notes.nodes[-1].status.conditions}["Ready"]

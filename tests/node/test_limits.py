@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,10 +11,11 @@ from edgekube.api.types import core_v1
 from edgekube.node.env.environment import ConfigError
 from edgekube.node.images import logins_for, pull_policy
 from edgekube.node.pod.limits import limits_of, security_of
-from edgekube.node.status import allocatable_of
+from edgekube.node.reserved import allocatable_of
 from edgekube.runtime.base import ImageInfo
 
 GIB = 1 << 30
+PROFILES = Path("/profiles")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,9 @@ def security(pod_of, own=None, general=None, image_user=""):
     pod = pod_of(
         {"securityContext": general or {}, "containers": [{"name": "main", "securityContext": own or {}}]}
     )
-    return security_of(pod, pod.spec.containers[0], ImageInfo(id="i", names=(), user=image_user))
+    return security_of(
+        pod, pod.spec.containers[0], ImageInfo(id="i", names=(), user=image_user), profiles=PROFILES
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,5 +116,5 @@ def test_logins(image, users):
 
 def test_allocatable():
     capacity = {"cpu": "4", "memory": "1048576Ki", "pods": "110"}
-    found = allocatable_of(capacity, {"cpu": "250m", "memory": "24Mi", "other": "1"})
+    found = allocatable_of(capacity, [{"cpu": "250m", "memory": "24Mi", "other": "1"}])
     assert found == {"cpu": "3750m", "memory": "1000Mi", "pods": "110"}

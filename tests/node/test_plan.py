@@ -80,14 +80,14 @@ EXITED = Phase.EXITED
             "OnFailure",
             (container(phase=EXITED),),
             ready(),
-            [DetachNetwork(), RemoveVolumes(everything=False)],
+            [RemoveVolumes(everything=False), DetachNetwork()],
         ),
         ("OnFailure", (container(phase=EXITED),), ready(replace={"main-0"}), AGAIN),
         (
             "Never",
             (container(phase=EXITED, code=1),),
             ready(),
-            [DetachNetwork(), RemoveVolumes(everything=False)],
+            [RemoveVolumes(everything=False), DetachNetwork()],
         ),
         ("Never", (container(phase=EXITED, code=1),), ready(detached=True, volumes_removed=True), []),
         ("Always", (container(phase=Phase.CREATED, boot="boot-0"),), ready(), AGAIN),
@@ -126,20 +126,24 @@ def test_when_to_look_again(pod_of):
 
 def test_the_order_of_an_end(pod_of):
     pod = pod_of(
-        {"initContainers": [{"name": "side", "restartPolicy": "Always"}]},
+        {"initContainers": [{"name": name, "restartPolicy": "Always"} for name in ("side", "late")]},
         deletionTimestamp="2023-11-14T22:14:00Z",
     )
-    (first,) = look(pod, container(), container("side")).steps
+    (first,) = look(pod, container(), container("side"), container("late")).steps
     assert isinstance(first, StopContainers)
-    assert [target.container for target in first.targets] == ["main"]
-    (second,) = look(pod, container(phase=EXITED), container("side")).steps
+    turns = {target.container: target.turn for target in first.targets}
+    assert turns == {"main": 0, "late": 1, "side": 2}
+    (second,) = look(pod, container(phase=EXITED), container("side"), container("late", phase=EXITED)).steps
     assert [target.container for target in second.targets] == ["side"]
-    rest = look(pod, container(phase=EXITED), container("side", phase=EXITED)).steps
+    rest = look(
+        pod, container(phase=EXITED), container("side", phase=EXITED), container("late", phase=EXITED)
+    ).steps
     assert [type(step) for step in rest] == [
         RemoveContainer,
         RemoveContainer,
-        DetachNetwork,
+        RemoveContainer,
         RemoveVolumes,
+        DetachNetwork,
         Finish,
     ]
 

@@ -9,9 +9,8 @@ import pytest
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
-from edgekube.network.base import Backend, Frontend, NetworkError, Peer, Transport
-from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
-from edgekube.proxy.routes import NodeRoutes, plan_peers
+from edgekube.network.base import Backend, Frontend, NetworkError, Transport
+from edgekube.network.memory import MemoryServiceRules
 from edgekube.proxy.services import ServiceProxy
 
 WEB = Frontend("10.96.0.1", Transport.TCP, 80)
@@ -168,36 +167,3 @@ class TestServiceProxy:
         mirror.services.set(service())
         async with running(ServiceProxy(mirror, rules, "here", own_addresses=["10.96.0.10"])):
             assert list(rules.rules) == [WEB]
-
-
-def node(name, address="", cidr=""):
-    addresses = (core_v1.NodeAddress(type="InternalIP", address=address),) if address else ()
-    return core_v1.Node(
-        metadata=meta_v1.ObjectMeta(name=name),
-        spec=core_v1.NodeSpec(pod_cidr=cidr),
-        status=core_v1.NodeStatus(addresses=addresses),
-    )
-
-
-def test_peers_are_the_other_nodes_with_address_and_cidr():
-    nodes = [
-        node("here", "10.50.0.1", "10.244.1.0/24"),
-        node("b", "10.50.0.2", "10.244.2.0/24"),
-        node("no-cidr", "10.50.0.3"),
-        node("no-address", "", "10.244.3.0/24"),
-        node("six", "fd00::1", "10.244.4.0/24"),
-        node("odd", "10.50.0.5", "10.244.5.1/24"),
-    ]
-    assert plan_peers(nodes, "here") == {"b": Peer("10.50.0.2", "10.244.2.0/24")}
-
-
-@pytest.mark.looptime
-async def test_routes_follow_the_nodes():
-    mirror, network = synced(), MemoryPodNetwork()
-    async with running(NodeRoutes(mirror, network, "here")):
-        mirror.nodes.set(node("b", "10.50.0.2", "10.244.2.0/24"))
-        await asyncio.sleep(1)
-        assert network.peers == {"b": Peer("10.50.0.2", "10.244.2.0/24")}
-        mirror.nodes.drop(Key("", "b"))
-        await asyncio.sleep(1)
-        assert network.peers == {}

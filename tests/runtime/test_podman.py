@@ -128,6 +128,24 @@ async def test_limits_reach_the_kernel(node):
     await session.close()
 
 
+async def test_changed_limits_reach_the_kernel(node):
+    container, spec = await node.run(*SLEEP, limits=Limits(memory=32 << 20, cpu_shares=512, cpu_quota=20_000))
+    root, cgroup = Path("/sys/fs/cgroup"), f"{spec.cgroup_parent.lstrip('/')}/libpod-{container}"
+    for size, shares, quota in ((64 << 20, 1024, 70_000), (24 << 20, 2, 1000)):
+        await node.runtime.containers.update(
+            container, Limits(memory=size, cpu_shares=shares, cpu_quota=quota)
+        )
+        v1 = {
+            f"memory/{cgroup}/memory.limit_in_bytes": str(size),
+            f"memory/{cgroup}/memory.memsw.limit_in_bytes": str(size),
+            f"cpu/{cgroup}/cpu.shares": str(shares),
+            f"cpu/{cgroup}/cpu.cfs_quota_us": str(quota),
+        }
+        v2 = {f"{cgroup}/memory.max": str(size), f"{cgroup}/cpu.max": f"{quota} 100000"}
+        expected = v2 if (root / "cgroup.controllers").exists() else v1
+        assert {name: (root / name).read_text().strip() for name in expected} == expected
+
+
 async def test_a_fork_too_many_fails(node):
     info, log = await node.ended(
         "sh", "-c", "sleep 5 & sleep 5 & sleep 5 & sleep 5 & echo not reached", limits=Limits(pids=3)
@@ -310,10 +328,12 @@ async def test_a_hung_service_is_told_in_bounded_time_and_forgiven(node):
 
 
 @asynccontextmanager
-async def supervised(machine: PodmanMachine, name: str) -> AsyncIterator[PodmanService]:
+async def supervised(
+    machine: PodmanMachine, name: str, *, every: float = 10.0
+) -> AsyncIterator[PodmanService]:
     """Run a service of its own storage in the machine's namespaces."""
     paths = ServicePaths(machine.root / name, machine.root / f"{name}-run")
-    service = PodmanService(paths, enter=machine.enter)
+    service = PodmanService(paths, enter=machine.enter, every=every)
     task = asyncio.create_task(service.run())
     try:
         await service.ready()
@@ -344,6 +364,24 @@ async def test_a_killed_service_comes_back_and_containers_never_notice(machine, 
     async with supervised(machine, "again") as service:
         assert await holds(service.url, container) == before
         await open_runtime(service.url).containers.remove(container)
+
+
+async def test_a_hung_service_is_killed_and_comes_back(machine, tmp_path):
+    async with supervised(machine, "hung", every=2.0) as service:
+        runtime = open_runtime(service.url)
+        await runtime.images.load(make_image(tmp_path))
+        node = Node(machine, runtime, tmp_path)
+        container, _ = await node.run(*SLEEP)
+        before = await runtime.containers.inspect(container)
+        hung = service.pid
+        os.kill(service_pid(hung), signal.SIGSTOP)
+        async with asyncio.timeout(40):
+            while service.pid in {0, hung}:
+                await asyncio.sleep(0.05)
+        await service.ready()
+        assert await runtime.containers.inspect(container) == before
+        await runtime.containers.remove(container)
+        await runtime.close()
 
 
 AGENT = """

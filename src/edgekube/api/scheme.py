@@ -1,6 +1,6 @@
 """The scheme: every built-in resource, found by path or by kind. Adding a kind is adding a row."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from edgekube.api.kinds import (
     admissionregistration_v1,
@@ -64,23 +64,33 @@ class Scheme:
         self._by_kind: dict[tuple[str, str, str], AnyResource] = {}
         self.generation = 0
         """Counts changes, for those who keep something made of the rows."""
+        self._listeners: list[Callable[[], None]] = []
         for row in rows:
             self.replace(row)
 
     def __iter__(self) -> Iterator[AnyResource]:
         return iter(tuple(self._by_path.values()))
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change."""
+        self._listeners.append(listener)
+
     def replace(self, row: AnyResource) -> None:
         """Serve `row`, instead of an older row of the same path if there is one."""
-        self.generation += 1
         self._by_path[row.group, row.version, row.plural] = row
         self._by_kind[row.group, row.version, row.kind] = row
+        self._changed()
 
     def remove(self, row: AnyResource) -> None:
         """Serve `row` no longer."""
-        self.generation += 1
         self._by_path.pop((row.group, row.version, row.plural), None)
         self._by_kind.pop((row.group, row.version, row.kind), None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.generation += 1
+        for listener in self._listeners:
+            listener()
 
     def by_path(self, group: str, version: str, plural: str) -> AnyResource | None:
         """Return the row served at `/apis/<group>/<version>/<plural>`."""

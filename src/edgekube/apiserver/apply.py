@@ -1,5 +1,7 @@
 """PATCH with application/apply-patch+yaml: server-side apply (KEP-555)."""
 
+from collections.abc import Awaitable, Callable
+
 from edgekube.api import managed
 from edgekube.api.errors import BadRequest, Cause, Conflict, NotFound
 from edgekube.api.resource import AnyResource, Durability
@@ -17,16 +19,12 @@ KUBECTL, LAST_APPLIED = "kubectl", "kubectl.kubernetes.io/last-applied-configura
 
 async def apply(exchange: Exchange, *, part: Part = MAIN) -> Response:
     """Merge a configuration into the object, or create it; raises Conflict without `force`."""
-    manager, query = exchange.query.get("fieldManager", ""), exchange.query
-    if not manager:
-        cause = Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
-        raise problems.invalid("PatchOptions", "meta.k8s.io", "", [cause])
-    config = _configuration(exchange)
+    row = exchange.view.row if exchange.view else exchange.target.row
+    wish = wish_of(exchange, config := configuration(exchange, row.api_version, row.kind))
     action = exchange.action()
     action.applied = True
-    wish = _Wish(exchange, config, manager=manager, force=truthy(query.get("force")))
     try:
-        return answer(await exchange.parts.registry.change(action, wish.of, part=part))
+        return answer(await exchange.parts.registry.change(action, wish, part=part))
     except NotFound:
         if part is not MAIN:
             raise
@@ -34,17 +32,28 @@ async def apply(exchange: Exchange, *, part: Part = MAIN) -> Response:
         raise problems.conflict(
             exchange.target.row, exchange.target.name, "uid mismatch: the object is not there"
         )
-    return answer(await exchange.parts.registry.create(action, await wish.of({})))
+    return answer(await exchange.parts.registry.create(action, await wish({})))
 
 
-def _configuration(exchange: Exchange) -> Tree:
-    target, row = exchange.target, exchange.view.row if exchange.view else exchange.target.row
+def wish_of(exchange: Exchange, config: Tree) -> Callable[[Tree], Awaitable[Tree]]:
+    """Return what makes of a live object the one with `config` applied; raises Invalid."""
+    manager, query = exchange.query.get("fieldManager", ""), exchange.query
+    if not manager:
+        cause = Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
+        raise problems.invalid("PatchOptions", "meta.k8s.io", "", [cause])
+    return _Wish(exchange, config, manager=manager, force=truthy(query.get("force"))).of
+
+
+def configuration(exchange: Exchange, api_version: str, kind: str) -> Tree:
+    """Read the request's configuration, which must be of that kind; raises BadRequest."""
+    target = exchange.target
     config = from_yaml(exchange.request.body)
     if not isinstance(config, dict):
         raise BadRequest("error decoding YAML: the body is not an object")
     if not config.get("apiVersion") or not config.get("kind"):
         raise BadRequest("Object 'Kind' is missing: apiVersion and kind must be set")
-    check_kind(config, row.api_version, row.kind)
+    check_kind(config, api_version, kind)
+    exchange.parts.codec.report(config, exchange.query.get("fieldValidation", ""), exchange.warnings)
     meta = config.setdefault("metadata", {})
     if not isinstance(meta, dict):
         raise BadRequest("metadata: must be an object")

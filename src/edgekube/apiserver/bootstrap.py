@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgekube.api.errors import AlreadyExists, Conflict, NotFound
-from edgekube.api.kinds.core_v1 import ENDPOINTS, NAMESPACES, SERVICES
+from edgekube.api.kinds.core_v1 import CONFIG_MAPS, ENDPOINTS, NAMESPACES, SERVICES
 from edgekube.api.kinds.discovery_v1 import ENDPOINT_SLICES
 from edgekube.api.kinds.flowcontrol_v1 import FLOW_SCHEMAS, PRIORITY_LEVELS
 from edgekube.api.kinds.rbac_v1 import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
@@ -37,6 +37,8 @@ LOCAL_PATH = storage_v1.StorageClass(
 )
 """A directory on the node: what a claim that names no class gets."""
 KUBERNETES = Key("default", "kubernetes")
+FRONT_PROXY = "front-proxy-client"
+"""The common name of the certificate that extension servers know this server by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class BootstrapConfig:
     address: str
     port: int = 6443
     service_cidr: str = "10.43.0.0/16"
+    client_authority: str = ""
+    """PEM certificate that client certificates are checked against; "": there are none."""
+    front_proxy_authority: str = ""
+    """PEM certificate that extension servers check ours against."""
 
 
 async def bootstrap(client: Client, config: BootstrapConfig) -> None:
@@ -62,6 +68,8 @@ async def bootstrap(client: Client, config: BootstrapConfig) -> None:
         await _ensure(client, PRIORITY_CLASSES, scheduling_v1.PriorityClass(metadata=meta, value=value))
     await _provide(client, PRIORITY_LEVELS, fairness.levels())
     await _provide(client, FLOW_SCHEMAS, fairness.schemas())
+    if config.front_proxy_authority:
+        await _replace(client, CONFIG_MAPS, _authentication(config))
     await _ensure(client, SERVICES, _service(config))
     await _replace(client, ENDPOINTS, _endpoints(config))
     await _replace(client, ENDPOINT_SLICES, _slice(config))
@@ -106,6 +114,25 @@ async def _replace(client: Client, resource: Resource[T], obj: T) -> None:
         await client.update(resource, obj)
     except NotFound:
         await client.create(resource, obj)
+
+
+def _authentication(config: BootstrapConfig) -> core_v1.ConfigMap:
+    """What extension servers need to believe us (Kubernetes docs, "Configure the Aggregation Layer")."""
+    lists = {
+        "requestheader-allowed-names": (FRONT_PROXY,),
+        "requestheader-username-headers": ("X-Remote-User",),
+        "requestheader-uid-headers": ("X-Remote-Uid",),
+        "requestheader-group-headers": ("X-Remote-Group",),
+        "requestheader-extra-headers-prefix": ("X-Remote-Extra-",),
+    }
+    return core_v1.ConfigMap(
+        metadata=meta_v1.ObjectMeta(namespace="kube-system", name="extension-apiserver-authentication"),
+        data={
+            "client-ca-file": config.client_authority,
+            "requestheader-client-ca-file": config.front_proxy_authority,
+            **{name: msgspec.json.encode(values).decode() for name, values in lists.items()},
+        },
+    )
 
 
 def _meta(labels: dict[str, str]) -> meta_v1.ObjectMeta:

@@ -7,7 +7,8 @@ decoding (it is known only after the write).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,12 +25,77 @@ OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
+class Sent(Tree):
+    """A body in which a field came twice; the last one counts."""
+
+    duplicates: Sequence[str] = ()
+    """What is said of them, each by itself."""
+    yaml: bool = False
+
+    def strictly(self) -> Sequence[str]:
+        """Return what is said of them when they are errors."""
+        if self.yaml and self.duplicates:
+            return ["yaml: unmarshal errors:\n  " + "\n  ".join(self.duplicates)]
+        return self.duplicates
+
+
+NOTHING_TWICE = Sent()
+
+
 def from_json(body: bytes) -> Any:
     """Decode JSON; raises BadRequest."""
     try:
-        return msgspec.json.decode(body)
+        tree = msgspec.json.decode(body)
+        # Whoever writes compactly and each field once is spared the search.
+        if not isinstance(tree, dict) or len(msgspec.json.encode(tree)) == len(body):
+            return tree
+        return _sent(tree, [f'duplicate field "{path}"' for path in _repeated(body)])
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"error decoding: json parse error: {error}") from error
+
+
+def _sent(tree: Tree, duplicates: Sequence[str], *, yaml: bool = False) -> Tree:
+    if not duplicates:
+        return tree
+    sent = Sent(tree)
+    sent.duplicates, sent.yaml = duplicates, yaml
+    return sent
+
+
+class _Pairs(dict[str, Any]):
+    """An object with the names that it has more than once."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _repeated(body: bytes) -> list[str]:
+    """Return the paths of fields that come more than once."""
+    import json  # noqa: PLC0415 - the quick decoder cannot tell
+
+    marked = False
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal marked
+        node = _Pairs(found)
+        if len(node) < len(found):
+            counts = Counter(name for name, _ in found)
+            node.twice = tuple(name for name, count in counts.items() if count > 1)
+            marked = True
+        return node
+
+    tree = json.loads(body, object_pairs_hook=pairs)
+    return list(_twice(tree, "")) if marked else []
+
+
+def _twice(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, _Pairs):
+        for name in node.twice:
+            yield f"{path}.{name}" if path else name
+        for name, value in node.items():
+            yield from _twice(value, f"{path}.{name}" if path else name)
+    elif isinstance(node, list):
+        for number, item in enumerate(node):
+            yield from _twice(item, f"{path}[{number}]")
 
 
 def from_yaml(body: bytes) -> Any:
@@ -37,7 +103,13 @@ def from_yaml(body: bytes) -> Any:
     import yaml  # noqa: PLC0415 - few clients send it
 
     try:
-        return _jsonable(yaml.load(body, Loader=_yaml_loader()))  # noqa: S506 - a subclass of the safe loader
+        loader = _yaml_loader()(body)
+        try:
+            tree = _jsonable(loader.get_single_data())
+        finally:
+            loader.dispose()
+        told = [f'line {line}: key "{key}" already set in map' for line, key in sorted(loader.duplicates)]
+        return _sent(tree, told, yaml=True) if isinstance(tree, dict) else tree
     except (yaml.YAMLError, RecursionError) as error:
         raise BadRequest(f"error decoding: yaml: {error}") from error
 
@@ -66,7 +138,22 @@ def _yaml_loader() -> type[Any]:
         first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
         for first, rules in base.yaml_implicit_resolvers.items()
     }
-    return type("JsonLoader", (base,), {"yaml_implicit_resolvers": resolvers})
+
+    def construct_mapping(self: Any, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as it is called
+        seen: set[str] = set()
+        for key, _ in getattr(node, "value", ()):
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    self.duplicates.append((key.start_mark.line + 1, key.value))
+                seen.add(key.value)
+        return base.construct_mapping(self, node, deep)
+
+    def begin(self: Any, stream: bytes) -> None:
+        base.__init__(self, stream)
+        self.duplicates = []
+
+    members = {"__init__": begin, "construct_mapping": construct_mapping}
+    return type("JsonLoader", (base,), {**members, "yaml_implicit_resolvers": resolvers})
 
 
 def from_protobuf(body: bytes) -> Any:
@@ -141,24 +228,29 @@ class Codec:
     def _custom(self, tree: Tree, kind: CustomKind, validation: str, warnings: list[str]) -> Normalised:
         """Clean a custom resource: its metadata as everybody's, the rest by its own schema."""
         found = self.schemas.normalise(OBJECT_META, tree.get("metadata") or {})
-        tree = {**tree, "metadata": found.tree}
+        sent, tree = tree, {**tree, "metadata": found.tree}
         if found.malformed:
             raise BadRequest(_cannot(tree["apiVersion"], tree["kind"], found.malformed[0].message))
         unknown = [*(f"metadata.{path}" for path in found.unknown), *kind.prune(tree)]
-        self._report(unknown, tree["apiVersion"], tree["kind"], validation, warnings)
+        self._report(sent, unknown, validation, warnings)
         return Normalised(tree, tuple(unknown))
 
-    def _report(
-        self, paths: Iterable[str], api_version: str, kind: str, validation: str, warnings: list[str]
-    ) -> None:
-        """Refuse unknown fields, or warn of them, or say nothing, as the request wishes; raises BadRequest."""
+    def report(self, tree: Tree, validation: str, warnings: list[str]) -> None:
+        """Say what came twice in a body, as the request wishes; raises BadRequest."""
+        if isinstance(tree, Sent):
+            self._report(tree, (), validation, warnings)
+
+    def _report(self, tree: Tree, paths: Iterable[str], validation: str, warnings: list[str]) -> None:
+        """Refuse unknown and repeated fields, or warn of them, or say nothing, as wished; raises BadRequest."""
         if validation not in VALIDATIONS:
             raise BadRequest(f'invalid fieldValidation "{validation}": must be one of Ignore, Warn, Strict')
         unknown = [f'unknown field "{path}"' for path in paths]
-        if unknown and validation == "Strict":
-            raise BadRequest(_cannot(api_version, kind, f"strict decoding error: {', '.join(unknown)}"))
+        twice = tree if isinstance(tree, Sent) else NOTHING_TWICE
+        if validation == "Strict" and (wrong := [*twice.strictly(), *unknown]):
+            why = f"strict decoding error: {', '.join(wrong)}"
+            raise BadRequest(_cannot(tree.get("apiVersion", ""), tree.get("kind", ""), why))
         if validation != "Ignore":
-            warnings.extend(unknown)
+            warnings.extend((*twice.duplicates, *unknown))
 
     def check(
         self, tree: Tree, api_version: str, kind: str, validation: str, warnings: list[str]
@@ -167,10 +259,10 @@ class Codec:
         name = self.definition(api_version, kind)
         if name is None:
             return Normalised(tree)
-        found = self.schemas.normalise(name, tree)
+        found = self.schemas.normalise(name, dict(tree) if isinstance(tree, Sent) else tree)
         if found.malformed:
             raise BadRequest(_cannot(api_version, kind, found.malformed[0].message))
-        self._report(found.unknown, api_version, kind, validation, warnings)
+        self._report(tree, found.unknown, validation, warnings)
         return found
 
 

@@ -48,11 +48,32 @@ SUBRESOURCES: Mapping[str, Sub] = {
 UNKNOWN = Sub(CHANGE)
 
 
-class Discovery:
-    """Answers below /api and /apis."""
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A group version that an extension server serves: its APIResources, and whether it answers now."""
 
-    def __init__(self, rows: Iterable[AnyResource]) -> None:
-        self._rows = tuple(rows)
+    group: str
+    version: str
+    resources: Sequence[Tree] = ()
+    fresh: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """Group and version as objects have it."""
+        return f"{self.group}/{self.version}"
+
+
+Part = AnyResource | Extension
+"""What a group version is made of; extensions come instead of rows."""
+
+
+class Discovery:
+    """Answers below /api and /apis; what an extension server serves is no more served from a row."""
+
+    def __init__(self, rows: Iterable[AnyResource], extensions: Sequence[Extension] = ()) -> None:
+        taken = {(extension.group, extension.version) for extension in extensions}
+        mine = (row for row in rows if (row.group, row.version) not in taken)
+        self._rows: tuple[Part, ...] = (*mine, *extensions)
         self._encoded: dict[str, bytes] = {}
 
     def answer(self, path: str, accept: str) -> Response:
@@ -104,13 +125,17 @@ class Discovery:
         rows = [row for row in self._rows if (row.group, row.version) == (group, version)]
         if not rows:
             raise not_served()
-        entries = [entry for row in rows for entry in _entries(row)]
+        entries = [
+            entry
+            for row in rows
+            for entry in (row.resources if isinstance(row, Extension) else _entries(row))
+        ]
         return {
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": rows[0].api_version, "resources": entries,
         }  # fmt: skip
 
-    def _groups(self, *, core: bool) -> dict[str, list[AnyResource]]:
-        groups: dict[str, list[AnyResource]] = {}
+    def _groups(self, *, core: bool) -> dict[str, list[Part]]:
+        groups: dict[str, list[Part]] = {}
         for row in self._rows:
             if (not row.group) == core:
                 groups.setdefault(row.group, []).append(row)
@@ -126,25 +151,55 @@ def _wants_aggregated(accept: str, version: str) -> bool:
     )
 
 
-def _versions(rows: Iterable[AnyResource]) -> list[str]:
+def _versions(rows: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(row.version for row in rows))
 
 
-def _group(group: str, rows: Sequence[AnyResource]) -> Tree:
+def _group(group: str, rows: Sequence[Part]) -> Tree:
     versions = [{"groupVersion": f"{group}/{version}", "version": version} for version in _versions(rows)]
     return {"name": group, "versions": versions, "preferredVersion": versions[0]}
 
 
-def _group_item(group: str, rows: Sequence[AnyResource]) -> Tree:
+def _group_item(group: str, rows: Sequence[Part]) -> Tree:
     versions = [
-        {
-            "version": version,
-            "resources": [_resource_item(row) for row in rows if row.version == version],
-            "freshness": "Current",
-        }
-        for version in _versions(rows)
+        _version_item(version, [row for row in rows if row.version == version]) for version in _versions(rows)
     ]
     return {"metadata": {"name": group, "creationTimestamp": None}, "versions": versions}
+
+
+def _version_item(version: str, rows: Sequence[Part]) -> Tree:
+    items: list[Tree] = []
+    fresh = True
+    for row in rows:
+        if isinstance(row, Extension):
+            items += _extension_items(row)
+            fresh = fresh and row.fresh
+        else:
+            items.append(_resource_item(row))
+    return {"version": version, "resources": items, "freshness": "Current" if fresh else "Stale"}
+
+
+def _extension_items(extension: Extension) -> Iterable[Tree]:
+    """Return an extension server's resources as the aggregated form has them."""
+    items: dict[str, Tree] = {}
+    for entry in sorted(extension.resources, key=lambda one: "/" in one["name"]):
+        name, _, below = entry["name"].partition("/")
+        kind = _kind(
+            entry.get("group") or extension.group, entry.get("version") or extension.version, entry["kind"]
+        )
+        verbs = list(entry.get("verbs") or ())
+        if below:
+            if name in items:
+                sub = {"subresource": below, "responseKind": kind, "verbs": verbs}
+                items[name].setdefault("subresources", []).append(sub)
+            continue
+        item = items[name] = {
+            "resource": name, "responseKind": kind,
+            "scope": "Namespaced" if entry.get("namespaced") else "Cluster",
+            "singularResource": entry.get("singularName", ""), "verbs": verbs,
+        }  # fmt: skip
+        item |= {field: list(entry[field]) for field in ("shortNames", "categories") if entry.get(field)}
+    return items.values()
 
 
 def _kind(group: str, version: str, kind: str) -> dict[str, str]:

@@ -42,6 +42,8 @@ async def evict(exchange: Exchange) -> Response:
     eviction = checked(exchange, exchange.tree(), POLICY, "Eviction")
     if (eviction.get("metadata") or {}).get("name", target.name) != target.name:
         raise BadRequest("name in URL does not match name in Eviction object")
+    eviction = await exchange.review(eviction, (POLICY, "Eviction"))
+    action.reviewed = True
     options = options_from(eviction.get("deleteOptions") or {}, exchange.query)
     action.dry_run = action.dry_run or options.dry_run
     for attempt in range(TRIES):

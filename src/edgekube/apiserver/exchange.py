@@ -7,6 +7,7 @@ import msgspec
 
 from edgekube.api.errors import BadRequest
 from edgekube.api.scheme import Scheme
+from edgekube.apiserver.admission.base import Attributes
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens
 from edgekube.apiserver.authn.base import Authentication
 from edgekube.apiserver.authz import Authorization
@@ -87,7 +88,21 @@ class Exchange:
             validation=self.query.get("fieldValidation", ""),
             manager=self._manager(),
             warnings=self.warnings,
+            notes=self.request.notes,
         )
+
+    async def review(
+        self, asked: Tree, kind: tuple[str, str], *, verb: str = "create", old: Tree | None = None,
+        target: Target | None = None,
+    ) -> Tree:  # fmt: skip
+        """Show webhooks and policies what is asked of a subresource; return what they made of it."""
+        attributes = Attributes(
+            verb=verb, target=target or self.target, obj=asked, old=old, user=self.request.user,
+            dry_run=bool(self.query.get("dryRun")), kind=kind,
+            warnings=self.warnings, notes=self.request.notes,
+        )  # fmt: skip
+        await self.parts.registry.admission.review(attributes)
+        return attributes.obj
 
 
 def checked(exchange: Exchange, tree: Tree, api_version: str, kind: str) -> Tree:

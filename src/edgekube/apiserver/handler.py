@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -88,9 +89,16 @@ class Handler:
         self._metrics.count(access, response.code, time.perf_counter() - started)
         return response
 
-    def audited(self, request: Request, address: Address) -> Record | None:
+    def audited(self, request: Request, address: Address | None) -> Record | None:
         """Begin the audit record of a request that is not served by `answer`; raises MethodNotAllowed."""
         return None if self._auditor is None else self._auditor.begin(request, access_of(request, address))
+
+    def unknown(self, request: Request, error: StatusError) -> None:
+        """Note a request of somebody who could not prove who it is."""
+        with suppress(MethodNotAllowed):
+            record = self.audited(request, split(request.path))
+            if record is not None:
+                record.stage("ResponseStarted", failure(error))
 
     async def dispatch(self, request: Request) -> Response:
         """Return the successful answer; raises StatusError."""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
-from edgekube.api.errors import RequestEntityTooLarge, StatusError, Timeout
+from edgekube.api.errors import RequestEntityTooLarge, StatusError, Timeout, Unauthorized
 from edgekube.apiserver.authn.base import Authentication, credentials_of
 from edgekube.apiserver.authn.impersonation import impersonated, impersonating
 from edgekube.apiserver.handler import Handler, failure
@@ -41,6 +41,8 @@ UNSENT_LIMIT = 1024 * 1024
 ZIP_FROM = 128 * 1024
 """Bytes from which an answer is compressed, if the client takes that (Kubernetes compresses from 128 KiB)."""
 REPEATED = "\n"
+NOBODY = User("")
+"""Who asked with credentials that are no good."""
 READS = frozenset({"GET", "HEAD"})
 
 Extra = Callable[[bytes, Mapping[str, str], User | None], Awaitable[tuple[int, str, bytes]]]
@@ -108,7 +110,14 @@ class HttpServer:
 
     async def _user(self, raw: web.BaseRequest, headers: Mapping[str, str]) -> User:
         certificate = raw.transport.get_extra_info("peercert") if raw.transport else None
-        user = await self._authentication.user_of(credentials_of(headers, certificate))
+        try:
+            user = await self._authentication.user_of(credentials_of(headers, certificate))
+        except Unauthorized as error:
+            path, query = _target(raw)
+            self._handler.unknown(
+                Request(method=raw.method, path=path, user=NOBODY, query=query, headers=headers), error
+            )
+            raise
         if not impersonating(headers):
             return user
         return impersonated(user, headers, self._handler.parts.authorization)

@@ -36,8 +36,11 @@ class OpenApiPages:
         version: str,
         *,
         schema_of: SchemaOf,
+        others: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._schemas = schemas
+        self._others = others
+        """Paths of documents that somebody else serves (`apis/<group>/<version>`)."""
         self._rows = rows
         self._version, self._schema_of = version, schema_of
         self._documents: dict[tuple[str, str], bytes] = {}
@@ -47,7 +50,9 @@ class OpenApiPages:
         """Answer any path below /openapi; raises NotFound."""
         path = request.path.rstrip("/")
         if path == ROOT:
-            return Response(body=msgspec.json.encode(openapi.index(self._rows(), self._digest(""))))
+            tree = openapi.index(self._rows(), self._digest(""))
+            tree["paths"] |= {other: {"serverRelativeURL": f"{ROOT}/{other}"} for other in self._others()}
+            return Response(body=msgspec.json.encode(tree))
         if path == OLDER:
             return await self._older(request)
         for row in self._rows():

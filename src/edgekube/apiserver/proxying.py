@@ -6,7 +6,8 @@ are rewritten; bodies pass as they are.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,12 +16,14 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, WSM
 from edgekube.api.errors import BadRequest, NotFound, ServiceUnavailable
 from edgekube.api.kinds.core_v1 import PODS
 from edgekube.api.resource import Key
+from edgekube.apiserver.connecting import connect
 from edgekube.apiserver.dial import Dialer, Endpoint
 from edgekube.apiserver.handler import Handler
 from edgekube.apiserver.request import Request
 from edgekube.apiserver.route import Address, not_served, split
 
-CHUNK = 64 * 1024
+log = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 30.0
 HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
@@ -76,6 +79,7 @@ class Proxying:
         if not exchange.target.name or (exchange.target.row.namespaced and not address.namespace):
             raise not_served()
         wanted = where(address.name)
+        await connect(exchange, "", path=f"/{address.rest}" if address.rest else "")
         endpoint = await self._targets[address.plural](address, wanted)
         async with self._dialer.endpoint(endpoint) as (host, port):
             shown = f"[{host}]" if ":" in host else host
@@ -121,22 +125,44 @@ async def _forward(raw: web.BaseRequest, request: Request, base: str, rest: str)
     timeout = ClientTimeout(total=None, connect=CONNECT_SECONDS)
     connector = TCPConnector(ssl=False)
     async with ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
+        pairs = list(headers.items())
         if raw.headers.get("Upgrade", "").lower() == "websocket":
-            return await _websocket(raw, session, url, headers)
-        async with session.request(
-            raw.method, url, headers=headers, data=request.body or None, allow_redirects=False
-        ) as answer:
-            shown = {name: value for name, value in answer.headers.items() if name.lower() not in HOP}
-            if "Location" in shown:
-                shown["Location"] = _redirected(shown["Location"], base, _prefix(raw.path))
-            response = web.StreamResponse(status=answer.status, headers=shown)
-            if answer.content_length is not None and raw.method != "HEAD":
-                response.content_length = answer.content_length
-            await response.prepare(raw)
-            async for chunk in answer.content.iter_chunked(CHUNK):
+            return await relay_websocket(raw, session, url, pairs)
+        prefix = _prefix(raw.path)
+        return await relay(
+            raw, request, session, url, pairs, redirect=lambda location: _redirected(location, base, prefix)
+        )
+
+
+Headers = Sequence[tuple[str, str]]
+
+
+async def relay(
+    raw: web.BaseRequest, request: Request, session: ClientSession, url: str, headers: Headers, *,
+    server_hostname: str | None = None, redirect: Callable[[str], str] = str,
+) -> web.StreamResponse:  # fmt: skip
+    """Send a request on, and its answer back while it comes; raises ClientError before that has begun."""
+    async with session.request(
+        raw.method, url, headers=headers, data=request.body or None, allow_redirects=False,
+        server_hostname=server_hostname,
+    ) as answer:  # fmt: skip
+        shown = {name: value for name, value in answer.headers.items() if name.lower() not in HOP}
+        if "Location" in shown:
+            shown["Location"] = redirect(shown["Location"])
+        response = web.StreamResponse(status=answer.status, headers=shown)
+        if answer.content_length is not None and raw.method != "HEAD":
+            response.content_length = answer.content_length
+        await response.prepare(raw)
+        try:
+            async for chunk in answer.content.iter_any():
                 await response.write(chunk)
             await response.write_eof()
-            return response
+        except ClientError as error:
+            # Too late to say so otherwise: the client sees an answer that is cut off.
+            log.info("%s %s: cut off: %s", raw.method, raw.path, error)
+            if raw.transport is not None:
+                raw.transport.abort()
+        return response
 
 
 def _prefix(path: str) -> str:
@@ -154,14 +180,22 @@ def _redirected(location: str, base: str, prefix: str) -> str:
     return prefix + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-async def _websocket(
-    raw: web.BaseRequest, session: ClientSession, url: str, headers: Mapping[str, str]
+async def relay_websocket(
+    raw: web.BaseRequest,
+    session: ClientSession,
+    url: str,
+    headers: Headers,
+    *,
+    server_hostname: str | None = None,
 ) -> web.StreamResponse:
+    """Connect a WebSocket to another one until either ends."""
     wanted = tuple(
         part.strip() for part in raw.headers.get("Sec-WebSocket-Protocol", "").split(",") if part.strip()
     )
-    plain = {name: value for name, value in headers.items() if not name.lower().startswith("sec-websocket")}
-    async with session.ws_connect(url, headers=plain, protocols=wanted) as there:
+    plain = [pair for pair in headers if not pair[0].lower().startswith("sec-websocket")]
+    async with session.ws_connect(
+        url, headers=plain, protocols=wanted, server_hostname=server_hostname
+    ) as there:
         here = web.WebSocketResponse(protocols=(there.protocol,) if there.protocol else ())
         await here.prepare(raw)
 

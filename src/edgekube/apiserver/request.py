@@ -21,6 +21,8 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Annotations of its audit event."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import msgspec
 
 from edgekube.api.custom import Scale
 from edgekube.api.resource import AnyResource
-from edgekube.apiserver import verbs
+from edgekube.apiserver import apply, verbs
 from edgekube.apiserver.exchange import Exchange, Serve, checked
 from edgekube.apiserver.request import Response, Tree
 from edgekube.apiserver.selectortext import selector_text
@@ -59,18 +59,17 @@ async def get(exchange: Exchange) -> Response:
 async def _set(exchange: Exchange, wish: Callable[[Tree], Tree]) -> Response:
     row = exchange.target.row
 
-    def scaled(tree: Tree) -> Tree:
+    async def scaled(tree: Tree) -> Tree:
         version = tree["metadata"]["resourceVersion"]
         scale = checked(exchange, wish(scale_of(row, tree, version)), *KIND)
+        scale = await exchange.review(scale, KIND, verb="update", old=scale_of(row, tree, version))
         tree["metadata"]["resourceVersion"] = (scale.get("metadata") or {}).get("resourceVersion", version)
-        *way, last = places_of(row).spec
-        holder = tree
-        for step in way:
-            holder = holder.setdefault(step, {})
-        holder[last] = (scale.get("spec") or {}).get("replicas", 0)
+        _put(tree, places_of(row).spec, (scale.get("spec") or {}).get("replicas", 0))
         return tree
 
-    outcome = await exchange.parts.registry.change(exchange.action(), scaled)
+    action = exchange.action()
+    action.reviewed = True
+    outcome = await exchange.parts.registry.change(action, scaled)
     obj = msgspec.json.decode(outcome.body)
     return Response(body=msgspec.json.encode(scale_of(row, obj, obj["metadata"]["resourceVersion"])))
 
@@ -82,8 +81,49 @@ async def update(exchange: Exchange) -> Response:
 
 
 async def patch(exchange: Exchange) -> Response:
-    """Patch the scale."""
+    """Patch the scale, or apply one."""
+    if exchange.request.headers.get("content-type", "").partition(";")[0].strip() == apply.MEDIA:
+        return await _apply(exchange)
     return await _set(exchange, lambda scale: verbs.patched(exchange, scale, *KIND))
+
+
+async def _apply(exchange: Exchange) -> Response:
+    """Apply a Scale: what it says of replicas is said of the object that has them (KEP-555, subresources)."""
+    row = exchange.target.row
+    config = apply.configuration(exchange, *KIND)
+    checked(exchange, dict(config), *KIND)
+    meta = {
+        name: value
+        for name, value in config["metadata"].items()
+        if name in {"name", "resourceVersion", "uid"}
+    }
+    parent: Tree = {"apiVersion": row.api_version, "kind": row.kind, "metadata": meta}
+    if "replicas" in (config.get("spec") or {}):
+        _put(parent, places_of(row).spec, config["spec"]["replicas"])
+    wish = apply.wish_of(exchange, parent)
+
+    async def scaled(tree: Tree) -> Tree:
+        version = tree["metadata"]["resourceVersion"]
+        new = await wish(tree)
+        scale = await exchange.review(
+            scale_of(row, new, version), KIND, verb="update", old=scale_of(row, tree, version)
+        )
+        _put(new, places_of(row).spec, (scale.get("spec") or {}).get("replicas", 0))
+        return new
+
+    action = exchange.action()
+    action.applied = action.reviewed = True
+    outcome = await exchange.parts.registry.change(action, scaled)
+    obj = msgspec.json.decode(outcome.body)
+    return Response(body=msgspec.json.encode(scale_of(row, obj, obj["metadata"]["resourceVersion"])))
+
+
+def _put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
+    *way, last = path
+    for step in way:
+        tree[step] = dict(tree.get(step) or {})
+        tree = tree[step]
+    tree[last] = value
 
 
 VERBS: Mapping[str, Serve] = {"get": get, "update": update, "patch": patch}

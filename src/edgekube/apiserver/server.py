@@ -15,18 +15,33 @@ from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Normalised, Schemas
 from edgekube.api.scheme import VIEWS, Scheme
 from edgekube.apiserver import pages, virtual
+from edgekube.apiserver.addresses.book import Book
+from edgekube.apiserver.addresses.keeper import ServiceRanges
+from edgekube.apiserver.addresses.ranges import Ranges
 from edgekube.apiserver.admission.base import Chain
 from edgekube.apiserver.admission.certificates import CertificateRequests
 from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
 from edgekube.apiserver.admission.limits import LimitRanger
+from edgekube.apiserver.admission.nodes import TaintNodesByCondition
 from edgekube.apiserver.admission.pods import DefaultTolerationSeconds, ServiceAccount
 from edgekube.apiserver.admission.podsecurity.plugin import PodSecurity
+from edgekube.apiserver.admission.policy.mutating import MutatingAdmissionPolicies
 from edgekube.apiserver.admission.policy.plugin import ValidatingAdmissionPolicies
 from edgekube.apiserver.admission.priority import OneDefaultPriority, Priority
 from edgekube.apiserver.admission.quota.plugin import ResourceQuota
-from edgekube.apiserver.admission.services import Addresses
-from edgekube.apiserver.admission.storage import DefaultIngressClass, DefaultStorageClass, StorageProtection
+from edgekube.apiserver.admission.runtime_class import RuntimeClass
+from edgekube.apiserver.admission.services import AddressClaims, Addresses
+from edgekube.apiserver.admission.storage import (
+    ClaimResize,
+    DefaultIngressClass,
+    DefaultStorageClass,
+    StorageProtection,
+)
 from edgekube.apiserver.admission.webhook.plugin import MutatingWebhooks, Renew, ValidatingWebhooks
+from edgekube.apiserver.aggregation.keeper import Aggregation
+from edgekube.apiserver.aggregation.local import LocalServices
+from edgekube.apiserver.aggregation.probe import Prober
+from edgekube.apiserver.aggregation.remote import FrontProxy
 from edgekube.apiserver.audit.auditor import Auditor
 from edgekube.apiserver.authn.accounts import ServiceAccountTokens, TokenConfig
 from edgekube.apiserver.authn.base import Authentication, Authenticator
@@ -45,6 +60,7 @@ from edgekube.apiserver.handler import Handler, Pages
 from edgekube.apiserver.http import Extra, HttpServer, Stream
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.local import LocalCarrier
+from edgekube.apiserver.managing import FieldManager
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.node.authorizer import NodeAuthorizer
 from edgekube.apiserver.node.restriction import NodeRestriction
@@ -90,6 +106,8 @@ class ApiServerConfig:
     """Whether requests without credentials are anonymous, rather than refused."""
     authorizers: tuple[Authorizer, ...] = ()
     """Asked after the built-in rules."""
+    front_proxy: FrontProxy | None = None
+    """What extension servers know this server by; None: nothing."""
 
 
 class ApiServer:
@@ -109,9 +127,9 @@ class ApiServer:
         self.metrics = Metrics()
         self._caches = Caches(store, [row for row in self.scheme if row not in VIEWS])
         self._storage = Storage(self._caches)
-        self._addresses = Addresses(config.service_cidr, config.node_ports)
+        self._addresses = Addresses(Ranges(config.service_cidr), Book(self._storage), config.node_ports)
         self._discovery: Discovery | None = None
-        self._discovered = 0
+        self._discovered = (0, 0)
         self._versions = Versions()
         self._dialer = Dialer(self._storage, gateway)
         self._webhooks = WebhookClient(self._dialer)
@@ -123,6 +141,10 @@ class ApiServer:
             self.parts.registry,
             converter=converter(self._webhooks),
         )
+        self._local_services = LocalServices(self.scheme, self.parts.registry)
+        prober = Prober(self._storage, self._dialer, config.front_proxy)
+        self._aggregation = Aggregation(self._caches, self.parts.registry, prober)
+        self._ranges = ServiceRanges(self._caches, self.parts.registry, self._addresses.ranges)
         self.handler = Handler(
             self.parts, Presenter(utcnow), self._pages(), self.metrics, Gate(self._caches, seats=config.seats),
             auditor=config.auditor,
@@ -137,6 +159,8 @@ class ApiServer:
         streaming = Streaming(self.handler, gateway)
 
         async def serve(raw: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+            if len(self._aggregation) and (answer := await self._aggregated(raw, request)) is not None:
+                return answer
             if "/proxy" in request.path:
                 # Only those who use it pay for its imports.
                 from edgekube.apiserver.proxying import Proxying  # noqa: PLC0415
@@ -147,6 +171,12 @@ class ApiServer:
             return await streaming.serve(raw, request)
 
         return serve
+
+    async def _aggregated(self, raw: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+        from edgekube.apiserver.aggregation.proxy import AggregatedProxy  # noqa: PLC0415 - as above
+
+        proxy = AggregatedProxy(self.handler, self._aggregation, self._dialer, self.config.front_proxy)
+        return await proxy.serve(raw, request)
 
     def local(self, user: User) -> Carrier:
         """Return a carrier that calls the handler directly as `user`."""
@@ -159,10 +189,15 @@ class ApiServer:
             if self.config.auditor is not None:
                 group.create_task(self.config.auditor.sink.run(), name="audit")
             await self._caches.filled()
-            self._addresses.load(await self._storage.all(SERVICES))
+            await self._ranges.load()
+            await self._addresses.load(await self._storage.all(SERVICES))
             group.create_task(self._addresses.repair(lambda: self._storage.all(SERVICES)), name="addresses")
             await self._definitions.load()
+            await self._aggregation.load()
             group.create_task(self._definitions.run(), name="definitions")
+            group.create_task(self._ranges.run(), name="service-ranges")
+            group.create_task(self._local_services.run(), name="local-api-services")
+            group.create_task(self._aggregation.run(), name="aggregation")
             self.ready.set()
 
     async def serve(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None) -> None:
@@ -238,18 +273,26 @@ class ApiServer:
             certificates,
             ServiceAccount(self._storage),
             DefaultTolerationSeconds(),
+            TaintNodesByCondition(),
+            RuntimeClass(self._storage),
             Priority(self._storage),
             OneDefaultPriority(self._storage),
             StorageProtection(),
             DefaultStorageClass(self._storage),
             DefaultIngressClass(self._storage),
+            ClaimResize(self._storage),
             LimitRanger(self._storage),
             PodSecurity(self._storage),
+            MutatingAdmissionPolicies(
+                self.scheme, self._caches, self._storage, authorization,
+                shape_of=FieldManager(codec.schemas).shape_of, renew=_renewal(codec),
+            ),
             MutatingWebhooks(*reviewed, renew=_renewal(codec)),
             self._addresses,
             NodeRestriction(self._storage),
             ValidatingAdmissionPolicies(self.scheme, self._caches, self._storage, authorization),
             ValidatingWebhooks(*reviewed),
+            AddressClaims(self._addresses.book),
             # Last: it charges what the others made of the object.
             ResourceQuota(self._storage),
         ))  # fmt: skip
@@ -263,6 +306,7 @@ class ApiServer:
             lambda: tuple(self.scheme),
             self.config.version,
             schema_of=self._schema_of,
+            others=lambda: [f"apis/{one.api_version}" for one in self._aggregation.extensions()],
         )
         checks = {"healthz": ready, "livez": alive, "readyz": ready}
         health = {name: pages.health_page(name, table) for name, table in checks.items()}
@@ -280,9 +324,11 @@ class ApiServer:
         return self._definitions.schema_of(row)
 
     def _discover(self) -> Discovery:
-        if self._discovery is None or self._discovered != self.scheme.generation:
-            self._discovered = self.scheme.generation
-            self._discovery = Discovery((*self.scheme, *(entry.row for entry in virtual.VIRTUAL)))
+        generation = (self.scheme.generation, self._aggregation.generation)
+        if self._discovery is None or self._discovered != generation:
+            self._discovered = generation
+            rows = (*self.scheme, *(entry.row for entry in virtual.VIRTUAL))
+            self._discovery = Discovery(rows, self._aggregation.extensions())
         return self._discovery
 
     async def _metrics_text(self) -> str:

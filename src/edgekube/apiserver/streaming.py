@@ -5,6 +5,8 @@ from aiohttp import web
 
 from edgekube.api.errors import BadRequest, ServiceUnavailable, StatusError
 from edgekube.api.types import core_v1
+from edgekube.apiserver.connecting import connect
+from edgekube.apiserver.exchange import Exchange
 from edgekube.apiserver.handler import Handler, failure
 from edgekube.apiserver.request import Request, Response
 from edgekube.apiserver.route import Address, not_served, split
@@ -48,15 +50,20 @@ class Streaming:
     async def _stream(self, raw: web.BaseRequest, request: Request, address: Address) -> web.StreamResponse:
         from edgekube.apiserver.streams import serve_stream  # noqa: PLC0415 - WebSockets only when somebody streams
 
-        pod = await self._pod(request, address)
+        exchange = self._exchange(request, address)
+        pod = await self._pod(exchange, address)
+        await connect(exchange, raw.query_string)
         if self._gateway is None:
             raise ServiceUnavailable("this server has no way to nodes")
         return await serve_stream(raw, kind=address.subresource, pod=pod, gateway=self._gateway)
 
-    async def _pod(self, request: Request, address: Address) -> core_v1.Pod:
+    def _exchange(self, request: Request, address: Address) -> Exchange:
         exchange = self._handler.exchange(request, address)
         if exchange.verb not in VERBS[address.subresource]:
             raise not_served()
+        return exchange
+
+    async def _pod(self, exchange: Exchange, address: Address) -> core_v1.Pod:
         stored = await exchange.parts.registry.stored(exchange.target)
         pod = msgspec.json.decode(stored.body, type=core_v1.Pod)
         if not pod.spec or not pod.spec.node_name:

@@ -1,6 +1,7 @@
 """The subresources, as a table: (group resource, subresource) → verb → function."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -37,6 +38,7 @@ async def bind(exchange: Exchange) -> Response:
 
 async def bind_to(exchange: Exchange, target: Target, binding: Tree) -> Response:
     """Set spec.nodeName and the PodScheduled condition."""
+    binding = await exchange.review(binding, ("v1", "Binding"), target=replace(target, subresource="binding"))
     node = (binding.get("target") or {}).get("name", "")
     if not node:
         raise BadRequest("binding: target.name is required")
@@ -65,7 +67,7 @@ async def bind_to(exchange: Exchange, target: Target, binding: Tree) -> Response
         return pod
 
     action = exchange.action()
-    action.target = target
+    action.target, action.reviewed = target, True
     await exchange.parts.registry.change(action, bound, part=BINDING)
     return success(exchange, code=201)
 
@@ -86,6 +88,7 @@ async def request_token(exchange: Exchange) -> Response:
     if parts.tokens is None:
         raise NotFound("the server issues no ServiceAccount tokens")
     wanted = checked(exchange, exchange.tree(), "authentication.k8s.io/v1", "TokenRequest")
+    wanted = await exchange.review(wanted, ("authentication.k8s.io/v1", "TokenRequest"))
     spec = wanted.get("spec") or {}
     bound = spec.get("boundObjectRef") or {}
     await check_token(parts.registry.storage, exchange.request.user, target.namespace, bound)

@@ -8,22 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgekube.api.resource import Key
 from edgekube.app import membership
 from edgekube.app.membership import ClusterFacts, Membership, NotJoined
+from edgekube.app.networking import NetworkWish, NodeNetwork
 from edgekube.app.options import AgentOptions
 from edgekube.app.paths import AgentPaths
 from edgekube.board.linux import LinuxBoard
-from edgekube.control.mirror import Mirror
 from edgekube.lib.errors import EdgekubeError
-from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.nftables.layout import Ranges
+from edgekube.network.nftables.policies import NftablesPolicyRules
 from edgekube.network.nftables.services import NftablesServiceRules
+from edgekube.node.address import AddressWish
 from edgekube.node.config import KubeletConfig
 from edgekube.node.kubelet import Kubelet
 from edgekube.node.link.link import NodeLink
+from edgekube.node.shutdown import MARKER, machine_stops
 from edgekube.proxy.dns.server import DnsServer
-from edgekube.proxy.routes import NodeRoutes
+from edgekube.proxy.policies import NodePolicies
 from edgekube.proxy.services import ServiceProxy
 from edgekube.runtime.podman.runtime import open_runtime
 from edgekube.runtime.podman.service import PodmanService, ServicePaths
@@ -33,6 +34,10 @@ from edgekube.transport.options import TransportOptions
 from edgekube.transport.topics import Topics
 
 log = logging.getLogger(__name__)
+
+
+REPORTING = 50
+"""Tenths of seconds in which the last reports must have gone out."""
 
 
 class AgentError(EdgekubeError):
@@ -66,81 +71,71 @@ def _member(options: AgentOptions, paths: AgentPaths) -> Membership:
 
 async def _until_signalled(options: AgentOptions, paths: AgentPaths, member: Membership) -> None:
     loop = asyncio.get_running_loop()
-    agent = asyncio.create_task(serve(options, paths, member))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.cancel)
+    told = asyncio.Event()
+    agent = asyncio.create_task(serve(options, paths, member, told))
+
+    def stop() -> None:
+        if told.is_set():
+            agent.cancel()  # Said twice: at once.
+        told.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, agent.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await agent
 
 
-async def serve(options: AgentOptions, paths: AgentPaths, member: Membership) -> None:
-    """Compose the agent and run it until cancelled."""
+async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, told: asyncio.Event) -> None:
+    """Compose the agent and run it until `told` to end, or cancelled."""
     facts, name = member.facts, member.node_name
-    link = NodeLink(open_transport(_transport(facts, name, paths)), facts.cluster, name, paths.wish)
-    network = _Network(paths, facts, link.mirror, name)
+    transport = open_transport(_transport(facts, name, paths))
+    link = NodeLink(transport, facts.cluster, name, paths.wish)
+    network = NodeNetwork(_network(options, paths), facts, link.mirror, name)
+    policies = NodePolicies(
+        link.mirror, NftablesPolicyRules(), network.open, node_name=name, cluster_cidr=facts.cluster_cidr, check=10,
+    )  # fmt: skip
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
     kubelet = Kubelet(
-        mirror=link.mirror, reporter=link, runtime=runtime, network=network.open, board=LinuxBoard(),
-        config=_kubelet(options, facts, name),
+        mirror=link.mirror, reporter=link, runtime=runtime, network=policies.open_network, board=LinuxBoard(disk=options.data_dir, images=paths.podman),
+        config=_kubelet(options, facts, name, network.node_ip),
     )  # fmt: skip
     link.serve_streams(kubelet.stream_handler)
     own = (facts.cluster_dns,)
     rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
     proxy = ServiceProxy(link.mirror, rules, name, own_addresses=own, check=10)
     dns = DnsServer(link.mirror, addresses=own, domain=facts.cluster_domain, upstreams=_upstreams(own))
+    itself = asyncio.current_task()
+    assert itself is not None
     async with asyncio.TaskGroup() as group:
+        group.create_task(_farewell(options, told, kubelet, link, itself), name="farewell")
         if not options.runtime:
             group.create_task(service.run(), name="podman")
             await service.ready()
         group.create_task(link.run(), name="link")
         group.create_task(kubelet.run(), name="kubelet")
-        made = await network.open()
-        group.create_task(NodeRoutes(link.mirror, made, name).run(), name="routes")
+        group.create_task(network.follow_address(kubelet, transport), name="address")
+        await network.open()
+        group.create_task(network.follow_nodes(kubelet), name="routes")
         group.create_task(proxy.run(), name="proxy")
+        group.create_task(policies.run(), name="policies")
         group.create_task(dns.run(), name="dns")
 
 
-class _Network:
-    """The pod network, made once the node's pod CIDR is known: from the wish on disk, or from the master."""
-
-    def __init__(self, paths: AgentPaths, facts: ClusterFacts, mirror: Mirror, name: str) -> None:
-        self._directory = paths.network
-        self._facts = facts
-        self._mirror = mirror
-        self._key = Key("", name)
-        self._making = asyncio.Lock()
-        self._network: LinuxPodNetwork | None = None
-
-    async def open(self) -> LinuxPodNetwork:
-        """Return the network; waits for the CIDR. Raises NetworkError; the next call tries again."""
-        async with self._making:
-            if self._network is None:
-                self._network = await self._make()
-            return self._network
-
-    async def _make(self) -> LinuxPodNetwork:
-        cidr = await self._pod_cidr()
-        addressing = NodeAddressing(
-            pod_cidr=cidr,
-            cluster_cidr=self._facts.cluster_cidr,
-            service_cidr=self._facts.service_cidr,
-            addresses=(self._facts.cluster_dns,),
-        )
-        network = LinuxPodNetwork(addressing, self._directory)
-        await network.prepare()
-        log.info("pods get addresses from %s", cidr)
-        return network
-
-    async def _pod_cidr(self) -> str:
-        changed = asyncio.Event()
-        self._mirror.nodes.subscribe(lambda _old, _new: changed.set())
-        while True:
-            node = self._mirror.nodes.get(self._key)
-            if node is not None and node.spec.pod_cidr:
-                return node.spec.pod_cidr
-            changed.clear()
-            await changed.wait()
+async def _farewell(
+    options: AgentOptions, told: asyncio.Event, kubelet: Kubelet, link: NodeLink, agent: "asyncio.Task[None]"
+) -> None:
+    """End the agent when told to; and before it the pods, if it is the machine that ends."""
+    (options.run_dir / MARKER).unlink(missing_ok=True)  # Of a shutdown that is over.
+    await told.wait()
+    grace, critical = options.node.shutdown_grace, options.node.shutdown_grace_critical
+    if grace > 0 and await machine_stops(options.run_dir):
+        await kubelet.shut_down(grace=grace, critical=critical)
+        for _ in range(REPORTING):
+            if not link.unconfirmed:
+                break
+            await asyncio.sleep(0.1)
+    agent.cancel()
 
 
 def _transport(facts: ClusterFacts, name: str, paths: AgentPaths) -> TransportOptions:
@@ -150,11 +145,18 @@ def _transport(facts: ClusterFacts, name: str, paths: AgentPaths) -> TransportOp
     )  # fmt: skip
 
 
-def _kubelet(options: AgentOptions, facts: ClusterFacts, name: str) -> KubeletConfig:
+def _network(options: AgentOptions, paths: AgentPaths) -> NetworkWish:
+    node = AddressWish(options.node_ip, options.node_interface)
+    return NetworkWish(directory=paths.network, mode=options.network, node=node)
+
+
+def _kubelet(options: AgentOptions, facts: ClusterFacts, name: str, node_ip: str) -> KubeletConfig:
+    node = options.node
     return KubeletConfig(
-        node_name=name, node_ip=options.node_ip, data_dir=options.data_dir, cluster_dns=(facts.cluster_dns,),
+        node_name=name, node_ip=node_ip, data_dir=options.data_dir, cluster_dns=(facts.cluster_dns,),
         cluster_domain=facts.cluster_domain, cgroup_root=options.cgroup_root, service_cidr=facts.service_cidr,
-        run_dir=options.run_dir,
+        run_dir=options.run_dir, max_pods=node.max_pods, kube_reserved=node.kube_reserved,
+        system_reserved=node.system_reserved, eviction=node.eviction, image_gc=node.image_gc, manifests=node.manifests,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from edgekube.lib.files import write_atomic
 
 ADMIN = pki.Subject(name="kubernetes-admin", organizations=("system:masters",))
 HUB = pki.Subject(name="hub")
+FRONT_PROXY = pki.Subject(name="front-proxy-client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Credentials:
     """What the server needs to prove who it is, and to know who others are."""
 
     authority: pki.KeyPair
+    front_proxy: pki.KeyPair
+    """The authority that extension servers know this server by."""
     service_account_key: bytes
     admin_token: str
     node_token: JoinToken
@@ -31,11 +34,13 @@ def prepare(options: ServerOptions, paths: ServerPaths) -> Credentials:
     """Load or make everything, and write the administrator's kubeconfig."""
     now = datetime.now(UTC)
     tls = paths.tls
-    authority = _authority(tls, now)
+    authority = _authority(tls, "ca", now)
+    front_proxy = _authority(tls, "front-proxy-ca", now)
     api = pki.Subject(name="kube-apiserver", hosts=_api_hosts(options))
     broker = pki.Subject(name="broker", hosts=("127.0.0.1", "localhost", options.advertise))
     for stem, subject in (("apiserver", api), ("broker", broker), ("hub", HUB), ("admin", ADMIN)):
         _leaf(tls, stem, authority, subject, now)
+    _leaf(tls, "front-proxy-client", front_proxy, FRONT_PROXY, now)
     key = tls / "service-account.key"
     if not key.exists():
         write_atomic(key, pki.new_key())
@@ -49,16 +54,21 @@ def prepare(options: ServerOptions, paths: ServerPaths) -> Credentials:
     )
     write_atomic(paths.kubeconfig, kubeconfig.render(access, name=options.cluster).encode())
     return Credentials(
-        authority, key.read_bytes(), paths.admin_token.read_text().strip(), _node_token(paths, authority)
+        authority,
+        front_proxy,
+        key.read_bytes(),
+        paths.admin_token.read_text().strip(),
+        _node_token(paths, authority),
     )
 
 
-def _authority(tls: Path, now: datetime) -> pki.KeyPair:
+def _authority(tls: Path, stem: str, now: datetime) -> pki.KeyPair:
+    certificate, key = tls / f"{stem}.crt", tls / f"{stem}.key"
     try:
-        return pki.KeyPair.load(tls / "ca.crt", tls / "ca.key")
+        return pki.KeyPair.load(certificate, key)
     except FileNotFoundError:
-        authority = pki.new_authority("edgekube-ca", now)
-        authority.save(tls / "ca.crt", tls / "ca.key")
+        authority = pki.new_authority(f"edgekube-{stem}", now)
+        authority.save(certificate, key)
         return authority
 
 

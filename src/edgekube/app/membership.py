@@ -28,6 +28,8 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cluster_domain: str
     cluster_cidr: str
     service_cidr: str
+    network: str = "auto"
+    """Which ways lead to other nodes' pods, where a node says nothing else: `auto`, `routes` or `vxlan`."""
 
 
 class JoinAnswer(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,9 +1,10 @@
 """What a person may choose when starting a server, an agent or a whole machine."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekube.app.nodeoptions import NodeOptions
 from edgekube.app.paths import DEFAULT, RUN
 
 API_PORT = 6443
@@ -50,6 +51,8 @@ class ServerOptions:
     cluster_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/16"
     cluster_domain: str = "cluster.local"
+    network: str = "auto"
+    """Which ways lead to other nodes' pods: `auto`, `routes` or `vxlan`."""
 
     @property
     def broker_urls(self) -> tuple[str, ...]:
@@ -78,12 +81,17 @@ class AgentOptions:
     node_name: str = ""
     """Default: the machine's host name."""
     node_ip: str = ""
-    """Default: the address the default route (or else the first interface) has."""
+    """Default: the address the default route's interface (or else the first one) has, followed as it changes."""
+    node_interface: str = ""
+    """The interface whose address is the node's."""
+    network: str = ""
+    """Which ways lead to other nodes' pods: `auto`, `routes`, `vxlan`; "": as the server says."""
     runtime: str = ""
     """The runtime's URL; "" starts a podman of our own below `data_dir`."""
     run_dir: Path = Path("/run/edgekube-node")
     """Volatile state: sockets."""
     cgroup_root: str = "/edgekube"
+    node: NodeOptions = field(default_factory=NodeOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +106,8 @@ class UpOptions:
     node_name: str = "edge1"
     node_address: str = "10.50.0.2"
     """The node's address inside the sandbox."""
+    agent_flags: tuple[str, ...] = ()
+    """More flags for `edgekube agent`."""
     demo: bool = False
     patience: float = 60.0
     """Seconds the cluster may take to become ready."""

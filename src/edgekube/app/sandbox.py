@@ -42,6 +42,8 @@ class Machine:
     address: str = ""
     prefix: int = 24
     isolated: bool = True
+    hostname: str = ""
+    """Of the machine; "": this machine's."""
 
 
 class Handle(msgspec.Struct, frozen=True):
@@ -55,7 +57,14 @@ class Handle(msgspec.Struct, frozen=True):
 
 
 def start(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
-    """Start the supervisor with the file `descriptors` inherited; return when it runs."""
+    """Start the supervisor with the file `descriptors` inherited; return when it runs and `find` finds it."""
+    handle = launch(machine, descriptors)
+    write_atomic(_file(machine.run_dir, machine.name), msgspec.json.encode(handle))
+    return handle
+
+
+def launch(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
+    """Start the supervisor as `start` does; remembering the handle is the caller's business."""
     plan = {
         "isolated": machine.isolated,
         "address": machine.address,
@@ -63,6 +72,7 @@ def start(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
         "log_dir": str(machine.log_dir),
         "children": [[name, list(command)] for name, command in machine.children],
         "descriptors": list(descriptors),
+        "hostname": machine.hostname,
     }
     command = [sys.executable, "-m", "edgekube.app.supervisor", json.dumps(plan)]
     if machine.isolated:
@@ -78,12 +88,10 @@ def start(machine: Machine, descriptors: Sequence[int] = ()) -> Handle:
             start_new_session=True,
             cwd="/",
         )
-    pid = _first_child(launcher) if machine.isolated else launcher.pid
+    pid = first_child(launcher) if machine.isolated else launcher.pid
     # It is to outlive us: the Popen object must not complain when it goes.
     launcher.returncode = 0
-    handle = Handle(pid, _start_time(pid) or 0, launcher.pid, machine.isolated)
-    write_atomic(_file(machine.run_dir, machine.name), msgspec.json.encode(handle))
-    return handle
+    return Handle(pid, _start_time(pid) or 0, launcher.pid, machine.isolated)
 
 
 def find(run_dir: Path, name: str) -> Handle | None:
@@ -92,7 +100,12 @@ def find(run_dir: Path, name: str) -> Handle | None:
         handle = msgspec.json.decode(_file(run_dir, name).read_bytes(), type=Handle)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return handle if _start_time(handle.pid) == handle.start_time else None
+    return handle if alive(handle) else None
+
+
+def alive(handle: Handle) -> bool:
+    """Tell whether that very machine runs."""
+    return _start_time(handle.pid) == handle.start_time
 
 
 def stop(run_dir: Path, name: str, *, patience: float = 30.0) -> None:
@@ -100,8 +113,7 @@ def stop(run_dir: Path, name: str, *, patience: float = 30.0) -> None:
     handle = find(run_dir, name)
     if handle is not None:
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(handle.pid, number)
+            _signal(handle.pid, number)
             if _gone(handle, seconds):
                 break
         else:
@@ -113,9 +125,29 @@ def cut_power(run_dir: Path, name: str) -> None:
     """End the machine as a power cut does: at once, without a word to anything in it."""
     handle = find(run_dir, name)
     if handle is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(handle.pid, signal.SIGKILL)
-        _gone(handle, 10.0)
+        kill(handle)
+
+
+def kill(handle: Handle) -> None:
+    """End the machine at once; returns when all of it is gone. Raises SandboxError when it does not go."""
+    if not alive(handle):
+        return
+    _signal(handle.pid, signal.SIGKILL)
+    if not _gone(handle, 10.0):
+        raise SandboxError(f"process {handle.pid} does not end")
+
+
+def kill_strays(logs: Path) -> int:
+    """End every machine that logs below the folder `logs`, known by its command line; return how many processes."""
+    found = {pid: _start_time(pid) for pid in _supervisors(logs)}
+    for pid in found:
+        _signal(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10.0
+    while any(began is not None and _start_time(pid) == began for pid, began in found.items()):
+        if time.monotonic() > deadline:
+            raise SandboxError(f"of processes {sorted(found)} some do not end")
+        time.sleep(0.02)
+    return len(found)
 
 
 def enter(handle: Handle, command: Sequence[str]) -> list[str]:
@@ -149,7 +181,27 @@ def _unshare() -> list[str]:
     ]  # fmt: skip
 
 
-def _first_child(launcher: subprocess.Popen[bytes]) -> int:
+def _supervisors(logs: Path) -> Iterable[int]:
+    """Yield supervisors, and the unshare(1) processes that wait for them, in this order of /proc."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        except OSError:
+            continue
+        if "edgekube.app.supervisor" not in words:
+            continue
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if Path(json.loads(words[-1])["log_dir"]).is_relative_to(logs):
+                yield int(folder.name)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def first_child(launcher: subprocess.Popen[bytes]) -> int:
+    """Wait for the process that `launcher` forks into new namespaces and return its pid; raises SandboxError."""
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
     deadline = time.monotonic() + STARTUP
     while time.monotonic() < deadline:

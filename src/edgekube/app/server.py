@@ -19,6 +19,7 @@ from edgekube.api.kinds.core_v1 import SECRETS
 from edgekube.api.resource import Key
 from edgekube.api.schema import Schemas
 from edgekube.api.scheme import Scheme
+from edgekube.apiserver.aggregation.remote import FrontProxy
 from edgekube.apiserver.authn.accounts import TokenConfig
 from edgekube.apiserver.authn.tokenfile import TokenFile
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
@@ -101,7 +102,7 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
     api = ApiServer(
         store,
         Schemas.load(),
-        _api(options, secret),
+        _api(options, secret, paths),
         gateway=gateway,
         extra_routes=_routes(desk, Snapshots(store)),
         scheme=scheme,
@@ -149,7 +150,11 @@ def _profiles(options: ServerOptions) -> Mapping[str, Plugins] | None:
 
 async def _furnish(client: Client, options: ServerOptions, secret: Credentials) -> None:
     """Make what a cluster always has."""
-    config = BootstrapConfig(address=options.advertise, port=options.port, service_cidr=options.service_cidr)
+    config = BootstrapConfig(
+        address=options.advertise, port=options.port, service_cidr=options.service_cidr,
+        client_authority=secret.authority.certificate.decode(),
+        front_proxy_authority=secret.front_proxy.certificate.decode(),
+    )  # fmt: skip
     await bootstrap(client, config)
     await dns_service.ensure(client, options.cluster_dns)
     await _honour(client, secret.node_token)
@@ -164,8 +169,10 @@ def _client(api: ApiServer, user: str) -> Client:
     return Client(api.local(User(user, (MASTERS,))), manager=user.removeprefix("system:"))
 
 
-def _api(options: ServerOptions, secret: Credentials) -> ApiServerConfig:
+def _api(options: ServerOptions, secret: Credentials, paths: ServerPaths) -> ApiServerConfig:
+    stem = paths.tls / "front-proxy-client"
     return ApiServerConfig(
+        front_proxy=FrontProxy(certificate=stem.with_suffix(".crt"), key=stem.with_suffix(".key")),
         service_cidr=options.service_cidr,
         tokens={secret.admin_token: User("kubernetes-admin", (MASTERS,))},
         account_tokens=TokenConfig(key=secret.service_account_key, issuer=ISSUER, audiences=(ISSUER,)),
@@ -209,6 +216,7 @@ def _facts(options: ServerOptions) -> ClusterFacts:
         cluster_domain=options.cluster_domain,
         cluster_cidr=options.cluster_cidr,
         service_cidr=options.service_cidr,
+        network=options.network,
     )
 
 

@@ -149,6 +149,8 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     if plan["isolated"]:
         prepare_namespaces()
+        if plan["hostname"]:
+            Path("/proc/sys/kernel/hostname").write_text(plan["hostname"])
         if plan["address"]:
             add_node_interface(plan["address"], plan["prefix"])
     log_dir = Path(plan["log_dir"])

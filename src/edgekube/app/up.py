@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from edgekube.app import sandbox
+from edgekube.app.nodeoptions import SHARED_DISK
 from edgekube.app.options import UpOptions
 from edgekube.app.paths import AgentPaths, ServerPaths
 from edgekube.client import kubeconfig
@@ -83,7 +84,7 @@ def machine_of(options: UpOptions, listen_fd: int) -> sandbox.Machine:
     agent = [
         *program, "agent", "--data-dir", str(options.data_dir / "agent"), "--server", "https://127.0.0.1:6443",
         "--token-file", str(token), "--node-name", options.node_name, "--node-ip", address,
-        "--cgroup-root", cgroup_of(options),
+        "--cgroup-root", cgroup_of(options), *(SHARED_DISK if options.sandbox else ()), *options.agent_flags,
     ]  # fmt: skip
     return sandbox.Machine(
         name=options.name,

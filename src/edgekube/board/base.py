@@ -41,6 +41,14 @@ class BoardUsage:
     inodes_free: int
     received_bytes: int
     sent_bytes: int
+    image_disk_capacity: int = 0
+    """Of the file system with the images; 0: it is the same."""
+    image_disk_available: int = 0
+    image_inodes: int = 0
+    image_inodes_free: int = 0
+    processes: int = 0
+    """Processes and threads; 0: not known."""
+    processes_limit: int = 0
     load: tuple[float, float, float] = (0.0, 0.0, 0.0)
     temperature: float | None = None
     throttled: bool = False

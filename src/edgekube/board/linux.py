@@ -29,7 +29,7 @@ class LinuxBoard:
     """
     A Linux machine.
 
-    `disk` is a path on the file system to report (the agent's data); `not_before` when the clock
+    `disk` is a path on the file system to report (the agent's data), `images` one on that of the images; `not_before` when the clock
     must at least be (the start of the CA's validity, epoch seconds); `server` whether it is to be
     a master, too, and so needs a broker.
     """
@@ -39,13 +39,14 @@ class LinuxBoard:
         root: Path = Path("/"),
         *,
         disk: Path | None = None,
+        images: Path | None = None,
         not_before: float = 0.0,
         server: bool = True,
         process: Process = Process(),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tree = Tree(root)
-        self._disk = disk or root
+        self._disk, self._images = disk or root, images
         self._not_before = not_before
         self._server = server
         self._process = process
@@ -63,7 +64,7 @@ class LinuxBoard:
 
     def usage(self) -> BoardUsage:
         """Return how it feels now."""
-        return usage_reading.usage(self._tree, disk=self._disk, now=self._now())
+        return usage_reading.usage(self._tree, disk=self._disk, now=self._now(), images=self._images)
 
     def obstacles(self) -> Sequence[Obstacle]:
         """Return what is missing or wrong."""

@@ -17,11 +17,12 @@ VIRTUAL = ("lo", "veth", "vxlan", "tap", "ifb", "dummy", "docker", "podman", "cn
 SECOND = 1_000_000_000
 
 
-def usage(tree: Tree, *, disk: Path, now: float) -> BoardUsage:
-    """Return the usage; `disk` is a path on the file system to tell of, `now` epoch seconds."""
+def usage(tree: Tree, *, disk: Path, now: float, images: Path | None = None) -> BoardUsage:
+    """Return the usage; `disk` is a path on the file system to tell of, `images` one on theirs, `now` epoch seconds."""
     total, free = kibibytes(tree, "MemTotal"), kibibytes(tree, "MemFree")
     available = kibibytes(tree, "MemAvailable")
     space = os.statvfs(disk)
+    image_space = _other(images, disk)
     received, sent = traffic(tree)
     load = [float(word) for word in tree.text("/proc/loadavg").split()[:3]] or [0.0, 0.0, 0.0]
     word = throttled_word(tree)
@@ -35,6 +36,12 @@ def usage(tree: Tree, *, disk: Path, now: float) -> BoardUsage:
         disk_available=space.f_bavail * space.f_frsize,
         inodes=space.f_files,
         inodes_free=space.f_ffree,
+        image_disk_capacity=image_space.f_blocks * image_space.f_frsize if image_space else 0,
+        image_disk_available=image_space.f_bavail * image_space.f_frsize if image_space else 0,
+        image_inodes=image_space.f_files if image_space else 0,
+        image_inodes_free=image_space.f_ffree if image_space else 0,
+        processes=processes(tree),
+        processes_limit=min(_number(tree, "pid_max"), _number(tree, "threads-max")),
         received_bytes=received,
         sent_bytes=sent,
         load=(load[0], load[1], load[2]),
@@ -42,6 +49,28 @@ def usage(tree: Tree, *, disk: Path, now: float) -> BoardUsage:
         throttled=bool(word & SLOWED),
         undervoltage=bool(word & UNDERVOLTAGE) or undervoltage_alarm(tree),
     )
+
+
+def _other(images: Path | None, disk: Path) -> os.statvfs_result | None:
+    """Return the space of the images' file system if it is another one."""
+    try:
+        if images is None or images.stat().st_dev == disk.stat().st_dev:
+            return None
+        return os.statvfs(images)
+    except OSError:
+        return None
+
+
+def processes(tree: Tree) -> int:
+    """Return how many processes and threads there are (proc(5), loadavg's fourth column)."""
+    words = tree.text("/proc/loadavg").split()
+    count = words[3].partition("/")[2] if len(words) > 3 else ""
+    return int(count) if count.isdecimal() else 0
+
+
+def _number(tree: Tree, name: str) -> int:
+    text = tree.text(f"/proc/sys/kernel/{name}").strip()
+    return int(text) if text.isdecimal() else 0
 
 
 def cpu_ns(tree: Tree) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgekube.app.options import API_PORT, BROKER_PORT, AgentOptions, ServerOptions, UpOptions
 from edgekube.cli.session import UsageError
 
+NETWORKS = ("auto", "routes", "vxlan")
 BOARD = Path("/proc/device-tree/model")
 """There on boards, not on PCs and virtual machines."""
 
@@ -19,6 +20,13 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     _machine(parser)
     parser.add_argument("--port", type=int, default=API_PORT, help="of the API on 127.0.0.1")
     parser.add_argument("--node-name", default=UpOptions().node_name)
+    parser.add_argument(
+        "--agent-flag",
+        action="append",
+        default=[],
+        metavar="FLAG",
+        help="one more for the node, e.g. --max-pods=20",
+    )
     parser.add_argument("--demo", action="store_true", help="run a demo Deployment and call its Service")
     parser.add_argument(
         "--patience", type=float, default=UpOptions().patience, metavar="SECONDS", help="to wait for Ready"
@@ -50,6 +58,7 @@ def run_up(options: argparse.Namespace) -> int:
     wish = UpOptions(
         data_dir=options.data_dir, run_dir=options.run_dir, name=options.name, sandbox=options.sandbox,
         port=options.port, node_name=options.node_name, demo=options.demo, patience=options.patience,
+        agent_flags=tuple(options.agent_flag),
     )  # fmt: skip
     check(print)
     up.up(wish, print)
@@ -115,6 +124,10 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster-cidr", default=default.cluster_cidr, help="pods' addresses")
     parser.add_argument("--service-cidr", default=default.service_cidr, help="Services' addresses")
     parser.add_argument("--cluster-domain", default=default.cluster_domain)
+    parser.add_argument(
+        "--network", choices=NETWORKS, default=default.network,
+        help="the way to other nodes' pods: auto is a route on a shared LAN, else VXLAN",
+    )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true")
 
 
@@ -153,6 +166,8 @@ def run_server(options: argparse.Namespace) -> int:
 
 def add_agent(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `agent`."""
+    from edgekube.cli import nodeflags  # noqa: PLC0415 - each verb loads its own
+
     default = AgentOptions()
     parser.add_argument("--data-dir", type=Path, default=default.data_dir)
     parser.add_argument("--server", default="", metavar="URL", help="https://HOST:6443, needed to join")
@@ -160,7 +175,19 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         "--token-file", type=Path, help="a file with the line `edgekube token create` printed"
     )
     parser.add_argument("--node-name", default="", help="default: the host name")
-    parser.add_argument("--node-ip", default="", help="default: the address of the default route's interface")
+    parser.add_argument(
+        "--node-ip", default="", metavar="ADDRESS",
+        help="default: that of the default route's interface, followed as it changes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--node-interface", default="", metavar="NAME", help="the one with the node's address"
+    )
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default="",
+        help="the way to other nodes' pods; default: as the server says",
+    )
     parser.add_argument(
         "--runtime",
         default="",
@@ -169,19 +196,21 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run-dir", type=Path, default=default.run_dir)
     parser.add_argument("--cgroup-root", default=default.cgroup_root)
+    nodeflags.add(parser)
     parser.add_argument("-v", "--verbose", action="store_true")
 
 
 def run_agent(options: argparse.Namespace) -> int:
     """Run a node until SIGTERM."""
     from edgekube.app import agent  # noqa: PLC0415
+    from edgekube.cli import nodeflags  # noqa: PLC0415
 
     _need_root("agent")
     _log(verbose=options.verbose)
     values = {k: v for k, v in vars(options).items() if k not in {"verb", "entry", "verbose"}}
     values["node_name"] = options.node_name or socket.gethostname().lower()
-    values["node_ip"] = options.node_ip or _own_address()
-    return agent.run(AgentOptions(**values))
+    node = nodeflags.take(values)
+    return agent.run(AgentOptions(node=node, **values))
 
 
 def _own_address() -> str:

@@ -42,6 +42,7 @@ COMMANDS = (
     Command("rollout", "status, history, undo, restart, pause or resume of a Deployment", "workloads", "add_rollout", "run_rollout"),
     Command("top", "what nodes or pods use", "cluster", "add_top", "run_top"),
     Command("snapshot", "save the cluster's state to a file, or restore it", "snapshot"),
+    Command("lab", "a master and nodes on this machine, to try and to break", "lab", local=True),
     Command("version", "print versions", "cluster", "add_version", "run_version"),
 )  # fmt: skip
 EPILOG = "kubectl works too: KUBECONFIG=<(edgekube kubeconfig) kubectl get pods"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgekube.api.resource import Key
-from edgekube.api.types import core_v1, discovery_v1
+from edgekube.api.types import core_v1, discovery_v1, networking_v1
+from edgekube.control.policies import PeerSlice
 from edgekube.control.reader import Copy
 
 
@@ -27,6 +28,12 @@ class Mirror:
     nodes: Copy[core_v1.Node] = field(default_factory=Copy)
     services: Copy[core_v1.Service] = field(default_factory=Copy)
     endpoint_slices: Copy[discovery_v1.EndpointSlice] = field(default_factory=Copy)
+    policies: Copy[networking_v1.NetworkPolicy] = field(default_factory=Copy)
+    """Those that select one of this node's pods."""
+    namespaces: Copy[core_v1.Namespace] = field(default_factory=Copy)
+    """Labels of those of this node's pods, if policies ask for them."""
+    peer_slices: Copy[PeerSlice] = field(default_factory=Copy)
+    """Whom the selectors in policies mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,10 @@ class Reporter(Protocol):
 
     def volume_gone(self, name: str, uid: str) -> None:
         """Report that the data of a volume being deleted are removed."""
+        ...
+
+    def mirror_pod(self, pod: core_v1.Pod) -> None:
+        """Ask for a mirror of a static pod; harmless when there is one."""
         ...
 
     def node_status(self, node: core_v1.Node) -> None:

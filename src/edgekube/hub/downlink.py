@@ -7,14 +7,27 @@ from typing import Any
 
 from edgekube.api.kinds import core_v1 as core
 from edgekube.api.kinds import discovery_v1 as discovery
+from edgekube.api.kinds import networking_v1 as networking
 from edgekube.api.resource import AnyResource, Key, Object, key_of
 from edgekube.api.types import core_v1
 from edgekube.control.index import Index
 from edgekube.control.informer import Informer, Informers
+from edgekube.control.policies import SLICES
+from edgekube.control.reader import Copy
 from edgekube.control.reconcile import Controller
 from edgekube.control.volumes import allows, going
 from edgekube.hub.plan import Difference, batches, difference, parse
-from edgekube.hub.refs import CLAIMS, OWN, VOLUMES, Ref, path_of, references
+from edgekube.hub.policies import PolicyFacts
+from edgekube.hub.refs import (
+    CLAIMS,
+    NAMESPACES,
+    OWN,
+    POLICIES,
+    VOLUMES,
+    Ref,
+    path_of,
+    references,
+)
 from edgekube.hub.sessions import Session, Sessions
 from edgekube.hub.view import Versions, delta
 from edgekube.transport.base import Disconnected, Message, Transport
@@ -29,6 +42,7 @@ ALL = ""
 WORKERS = 4
 FOR_ONE: tuple[AnyResource, ...] = (
     core.PODS, core.CONFIG_MAPS, core.SECRETS, core.PERSISTENT_VOLUME_CLAIMS, core.PERSISTENT_VOLUMES,
+    networking.NETWORK_POLICIES, core.NAMESPACES,
 )  # fmt: skip
 FOR_ALL: tuple[AnyResource, ...] = (core.SERVICES, discovery.ENDPOINT_SLICES, core.NODES)
 
@@ -41,7 +55,7 @@ class Downlink:
     ) -> None:
         self._transport, self._topics, self._sessions = transport, topics, sessions
         self._versions = Versions()
-        self._copies: dict[str, Informer[Any]] = {path_of(r): informers.of(r) for r in (*FOR_ONE, *FOR_ALL)}
+        self._copies: dict[str, Copy[Any]] = {path_of(r): informers.of(r) for r in (*FOR_ONE, *FOR_ALL)}
         self._broadcast: Mapping[Ref, str] | None = None
         """What all nodes were told; None while none was: those who come get it by their resync."""
         pods: Informer[core_v1.Pod] = informers.of(core.PODS)
@@ -52,6 +66,8 @@ class Downlink:
             informers.of(core.PERSISTENT_VOLUMES), lambda volume: ["going"] if going(volume) else []
         )
         self.controller: Controller[str] = Controller("hub-downlink", self, workers=WORKERS)
+        self._policies = PolicyFacts(informers, self.controller.queue.add)
+        self._copies[SLICES] = self._policies.slices
         self._watch()
 
     async def reconcile(self, key: str) -> float | None:
@@ -134,7 +150,10 @@ class Downlink:
         """Return what a node should have of its own: its pods, and what they refer to."""
         pods = path_of(core.PODS)
         wish: dict[Ref, str] = {}
-        for pod in self._on.of(node):
+        held = self._on.of(node)
+        for ref in self._policies.wish(node, held):
+            self._add(wish, ref)
+        for pod in held:
             wanted = Ref(pods, *key_of(pod))
             for ref in (*references(pod), wanted):
                 obj = self._copies[ref.path].get(Key(ref.namespace, ref.name))
@@ -183,6 +202,10 @@ class Downlink:
             return _node_of
         if path == VOLUMES:
             return self._keys_of_volume
+        if path == SLICES:
+            return self._policies.users
+        if path in {POLICIES, NAMESPACES}:
+            return lambda _obj: ()  # Who has to look at them, the policies' facts say.
         return lambda obj: {pod.spec.node_name for pod in self._using.of(Ref(path, *key_of(obj)))}
 
     def _keys_of_volume(self, volume: Any) -> Iterable[str]:

@@ -22,6 +22,7 @@ from edgekube.hub.downlink import Downlink
 from edgekube.hub.eventreports import EventReports
 from edgekube.hub.leases import Leases
 from edgekube.hub.metrics import MetricsWriter
+from edgekube.hub.mirrorpods import MirrorPods
 from edgekube.hub.nodereports import SETTLE, NodeReports
 from edgekube.hub.podreports import PodReports
 from edgekube.hub.sessions import Presence, Session, Sessions
@@ -35,6 +36,7 @@ from edgekube.transport.wire import (
     Envelope,
     EventReport,
     Kind,
+    MirrorPod,
     NodeStatusReport,
     PodGone,
     PodStatusReport,
@@ -78,6 +80,7 @@ class Hub:
         self._nodes = NodeReports(client, informers, self.sessions, self._confirm, clock=clock)
         self._events = EventReports(client, self._confirm)
         self._volumes = VolumeReports(client, informers, self._confirm)
+        self._mirrors = MirrorPods(client, informers, self._confirm)
         self._leases = Leases(client, informers, clock=clock)
         self._desk = TokenDesk(client, informers)
         self._measures = _Measures(MetricsWriter(client, self._labels_of))
@@ -114,6 +117,7 @@ class Hub:
                 group.create_task(self._nodes.controller.run(), name="hub-nodes")
                 group.create_task(self._events.controller.run(), name="hub-events")
                 group.create_task(self._volumes.controller.run(), name="hub-volumes")
+                group.create_task(self._mirrors.controller.run(), name="hub-mirrors")
                 group.create_task(self._measures.controller.run(), name="hub-stats")
                 group.create_task(self._say_hello(), name="hub-hello")
                 group.create_task(self._tend(), name="hub-presence")
@@ -131,6 +135,7 @@ class Hub:
         on(Kind.REQUEST, Request, self._request)
         on(Kind.POD_STATUS, PodStatusReport, lambda node, e, body: self._pods.take(node, e.seq, body))
         on(Kind.POD_GONE, PodGone, lambda node, e, body: self._pods.take(node, e.seq, body))
+        on(Kind.MIRROR_POD, MirrorPod, lambda node, e, body: self._mirrors.take(node, e.seq, body))
         on(Kind.VOLUME_GONE, VolumeGone, lambda node, e, body: self._volumes.take(node, e.seq, body))
         on(Kind.NODE_STATUS, NodeStatusReport, lambda node, e, body: self._nodes.take(node, e.seq, body.raw))
         on(Kind.EVENT, EventReport, lambda node, e, body: self._events.take(node, e.seq, body))

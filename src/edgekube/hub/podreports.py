@@ -19,6 +19,7 @@ from edgekube.hub.view import KUBELETS, tree_of
 from edgekube.transport.wire import PodGone, PodStatusReport
 
 WORKERS = 8
+MIRROR = "kubernetes.io/config.mirror"
 LIMIT = 2000
 """Pods of one node with something unwritten; more wait for the node to repeat them."""
 OTHERS = frozenset({
@@ -92,7 +93,8 @@ class PodReports:
         return None
 
     async def _gone(self, pod: core_v1.Pod) -> None:
-        if pod.metadata.deletion_timestamp:
+        # A mirror pod stands for what only its node knows, and goes when the node says so.
+        if pod.metadata.deletion_timestamp or MIRROR in pod.metadata.annotations:
             await self._writer.delete(pod, grace=0)
 
     async def _status(self, pod: core_v1.Pod, body: PodStatusReport) -> None:

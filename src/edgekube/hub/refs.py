@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 from edgekube.api.resource import AnyResource
 from edgekube.api.types import core_v1
+from edgekube.control.policies import SLICES
 from edgekube.control.volumes import claims_of
 
 CONFIG_MAPS, SECRETS, PODS = "v1/configmaps", "v1/secrets", "v1/pods"
 CLAIMS, VOLUMES = "v1/persistentvolumeclaims", "v1/persistentvolumes"
-OWN = frozenset({CONFIG_MAPS, SECRETS, PODS, CLAIMS, VOLUMES})
+POLICIES, NAMESPACES = "networking.k8s.io/v1/networkpolicies", "v1/namespaces"
+OWN = frozenset({CONFIG_MAPS, SECRETS, PODS, CLAIMS, VOLUMES, POLICIES, NAMESPACES, SLICES})
 """Paths that go to single nodes; the others are for all."""
 
 

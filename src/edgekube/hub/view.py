@@ -13,14 +13,16 @@ from typing import Any
 import msgspec
 
 from edgekube.api.resource import Object
-from edgekube.api.types import core_v1, meta_v1
-from edgekube.hub.refs import CLAIMS, PODS, VOLUMES, Ref
+from edgekube.api.types import core_v1, meta_v1, networking_v1
+from edgekube.hub.refs import CLAIMS, NAMESPACES, PODS, POLICIES, VOLUMES, Ref
 from edgekube.transport.wire import ObjectDelta
 
 replace = msgspec.structs.replace
 
 NODES = "v1/nodes"
-KUBELETS = frozenset({"Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"})
+KUBELETS = frozenset({
+    "Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers", "PodResizePending", "PodResizeInProgress",
+})  # fmt: skip
 """Pod conditions that the node reports itself."""
 FINAL = frozenset({"Succeeded", "Failed"})
 
@@ -58,7 +60,25 @@ def _node(node: core_v1.Node) -> core_v1.Node:
     )
 
 
-SENT: Mapping[str, Callable[[Any], Any]] = {NODES: _node}
+def _policy(policy: networking_v1.NetworkPolicy) -> networking_v1.NetworkPolicy:
+    """Return what is enforced."""
+    meta = policy.metadata
+    kept = meta_v1.ObjectMeta(
+        name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version
+    )
+    return networking_v1.NetworkPolicy(metadata=kept, spec=policy.spec)
+
+
+def _namespace(space: core_v1.Namespace) -> core_v1.Namespace:
+    """Return what policies ask of a namespace: its labels."""
+    meta = space.metadata
+    kept = meta_v1.ObjectMeta(
+        name=meta.name, uid=meta.uid, labels=meta.labels, resource_version=meta.resource_version
+    )
+    return core_v1.Namespace(metadata=kept)
+
+
+SENT: Mapping[str, Callable[[Any], Any]] = {NODES: _node, POLICIES: _policy, NAMESPACES: _namespace}
 """Path → what is sent instead of the object."""
 MATTERS: Mapping[str, Callable[[Any], Any]] = {
     PODS: _pod, CLAIMS: lambda claim: replace(claim, status=None), VOLUMES: lambda volume: replace(volume, status=None),

@@ -28,6 +28,7 @@ class Addresses:
         self._network = IPv4Network(cidr)
         self._path = path
         self._reserved = reserved
+        _sweep(path)
         self._file = _read(path)
 
     def get(self, uid: str) -> str | None:
@@ -86,3 +87,9 @@ def _read(path: Path) -> _File:
     except (FileNotFoundError, msgspec.DecodeError):
         # A damaged file is as good as none: `adopt` refills it from the kernel.
         return _File()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writes that never ended left beside the file."""
+    for stray in path.parent.glob(f".{path.name}.*"):
+        stray.unlink(missing_ok=True)

@@ -30,6 +30,13 @@ class Attachment:
     address: str
     interface: str
     """The host's end of the veth pair; "" when there is none."""
+    address6: str = ""
+    """Its IPv6 address in a dual-stack cluster."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All its addresses, the main one first."""
+        return tuple(filter(None, (self.address, self.address6)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,22 @@ class Traffic:
     sent_packets: int
 
 
+class Bandwidth(NamedTuple):
+    """Bits per second that a pod may receive (`ingress`) and send (`egress`); 0: no limit."""
+
+    ingress: int = 0
+    egress: int = 0
+
+
+UNLIMITED = Bandwidth()
+
+
 class PodNetwork(Protocol):
     """Make and unmake pods' network namespaces. Every call may be repeated and takes up a half-made state."""
 
-    async def attach(self, uid: str, hostname: str, *, sysctls: Mapping[str, str]) -> Attachment:
+    async def attach(
+        self, uid: str, hostname: str, *, sysctls: Mapping[str, str], bandwidth: Bandwidth = UNLIMITED
+    ) -> Attachment:
         """Give the pod a namespace, an address of the node's CIDR and a route; returns the same when it has them."""
         ...
 
@@ -68,13 +87,45 @@ class Peer:
 
     address: str
     pod_cidr: str
+    address6: str = ""
+    pod_cidr6: str = ""
+    """In dual-stack clusters; without `address6` it is reached by a tunnel."""
 
 
 class PeerRoutes(Protocol):
-    """Routes to the pods of other nodes."""
+    """Ways to the pods of other nodes."""
 
-    async def set_peers(self, peers: Mapping[str, Peer]) -> None:
-        """Make `peers` (by node name) the only ones; raises NetworkError for those it could not, after doing the rest."""
+    async def set_peers(self, peers: Mapping[str, Peer], *, own: str = "") -> None:
+        """
+        Make `peers` (by node name) the only ones; raises NetworkError for those it could not, after doing the rest.
+
+        `own` is the address those peers know this node by, "" if none is known.
+        """
+        ...
+
+
+class NodeAddress(NamedTuple):
+    """An IPv4 address this node itself has on an interface."""
+
+    interface: str
+    address: str
+    default: bool = False
+    """Whether a default route leaves by that interface."""
+
+
+class Surroundings(Protocol):
+    """What this node is called on its LANs, and when that changes (DHCP, a cable, another network)."""
+
+    def addresses(self) -> Sequence[NodeAddress]:
+        """Return the node's addresses without the pod network's: those of the best default route's interface first."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait until addresses, links or our routes may have changed since the last call; one waiter at a time."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
         ...
 
 

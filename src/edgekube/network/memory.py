@@ -1,11 +1,23 @@
 """The network port in memory: pods have addresses but no interfaces, service rules are looked up, not programmed."""
 
+import asyncio
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from edgekube.network.addresses import next_free
-from edgekube.network.base import Attachment, Backend, Forwarding, Frontend, NetworkError, Peer, Traffic
+from edgekube.network.base import (
+    UNLIMITED,
+    Attachment,
+    Backend,
+    Bandwidth,
+    Forwarding,
+    Frontend,
+    NetworkError,
+    NodeAddress,
+    Peer,
+    Traffic,
+)
 
 
 class MemoryPodNetwork:
@@ -17,12 +29,18 @@ class MemoryPodNetwork:
         self._last = ""
         self.sysctls: dict[str, Mapping[str, str]] = {}
         """What each pod asked for, by uid."""
+        self.bandwidths: dict[str, Bandwidth] = {}
+        """What each pod is allowed, by uid."""
         self.peers: Mapping[str, Peer] = {}
+        self.own = ""
+        """What peers call this node."""
 
     async def prepare(self) -> None:
         """Nothing to prepare."""
 
-    async def attach(self, uid: str, hostname: str, *, sysctls: Mapping[str, str]) -> Attachment:
+    async def attach(
+        self, uid: str, hostname: str, *, sysctls: Mapping[str, str], bandwidth: Bandwidth = UNLIMITED
+    ) -> Attachment:
         """Give the pod an address."""
         del hostname
         if uid not in self._pods:
@@ -30,12 +48,14 @@ class MemoryPodNetwork:
             self._last = next_free(self._network, taken, self._last)
             self._pods[uid] = Attachment(uid, f"/run/netns/ek-{uid}", self._last, "")
         self.sysctls[uid] = dict(sysctls)
+        self.bandwidths[uid] = bandwidth
         return self._pods[uid]
 
     async def detach(self, uid: str) -> None:
         """Free the address."""
         self._pods.pop(uid, None)
         self.sysctls.pop(uid, None)
+        self.bandwidths.pop(uid, None)
 
     async def list(self) -> Sequence[Attachment]:
         """Return what is attached."""
@@ -47,14 +67,40 @@ class MemoryPodNetwork:
             raise NetworkError(f"pod {uid} has no interface")
         return Traffic(0, 0, 0, 0)
 
-    async def set_peers(self, peers: Mapping[str, Peer]) -> None:
+    async def set_peers(self, peers: Mapping[str, Peer], *, own: str = "") -> None:
         """Remember the peers."""
         self.peers = dict(peers)
+        self.own = own
 
     async def clear(self) -> None:
         """Forget everything."""
         self._pods.clear()
         self.peers = {}
+
+
+class MemorySurroundings:
+    """Surroundings that are told what they are."""
+
+    def __init__(self, addresses: Iterable[NodeAddress] = ()) -> None:
+        self._addresses = tuple(addresses)
+        self._changed = asyncio.Event()
+
+    def set(self, addresses: Iterable[NodeAddress]) -> None:
+        """Have other addresses from now on."""
+        self._addresses = tuple(addresses)
+        self._changed.set()
+
+    async def changed(self) -> None:
+        """Wait for `set`."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def addresses(self) -> Sequence[NodeAddress]:
+        """Return what was set."""
+        return self._addresses
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class MemoryServiceRules:

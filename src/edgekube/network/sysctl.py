@@ -37,6 +37,14 @@ def write(path: str, value: str, *, missing_ok: bool = False) -> None:
         ) from error
 
 
+def read(path: str) -> str:
+    """Return what is at `path` below /proc/sys, "" if there is no such thing."""
+    try:
+        return (_PROC / path).read_text().strip()
+    except OSError:
+        return ""
+
+
 def children(path: str) -> Sequence[str]:
     """Return the names below a folder of settings."""
     return [item.name for item in (_PROC / path).iterdir()]

@@ -11,10 +11,22 @@ from collections.abc import Callable
 
 from edgekube.lib.backoff import Backoff
 from edgekube.node import labels
-from edgekube.runtime.base import ContainerInfo, Containers, NoSuchContainer, RuntimeFailure
+from edgekube.runtime.base import (
+    ContainerEvent,
+    ContainerInfo,
+    Containers,
+    NoSuchContainer,
+    Phase,
+    RuntimeFailure,
+)
 
 log = logging.getLogger(__name__)
 
+KNOWN_BY = {
+    "created": (Phase.CREATED, Phase.RUNNING, Phase.EXITED),
+    "started": (Phase.RUNNING, Phase.EXITED),
+}
+"""Event → phases of a container that is no news any more; none ever goes back to an earlier one."""
 SETTLE = 1.0
 """Seconds after (re)connecting at which to list again: events between list and connection are lost."""
 
@@ -63,7 +75,8 @@ class ContainerCopy:
             try:
                 async for event in self._containers.events():
                     backoff.forget("events")
-                    await self.refresh(event.id)
+                    if not self._knows(event):
+                        await self.refresh(event.id)
             except RuntimeFailure as error:
                 log.warning("runtime events: %s", error)
             await asyncio.sleep(backoff.next("events"))
@@ -98,6 +111,11 @@ class ContainerCopy:
         for identity in [i for i, asked in self._asked.items() if i not in self._infos and asked < question]:
             del self._asked[identity]
         self.synced.set()
+
+    def _knows(self, event: ContainerEvent) -> bool:
+        """Tell whether an event says what who made it happen has asked about already."""
+        info = self._infos.get(event.id)
+        return info is not None and info.phase in KNOWN_BY.get(event.action, ())
 
     def _answer(self, question: int, identity: str, info: ContainerInfo | None) -> None:
         """Take an answer unless a later question about the same container was answered already."""

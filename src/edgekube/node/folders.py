@@ -40,6 +40,11 @@ class PodFolder:
         """A file every container gets: hosts, hostname, resolv.conf."""
         return self.root / ".etc" / name
 
+    @property
+    def grant(self) -> Path:
+        """What the pod's containers were granted last by a resize."""
+        return self.root / ".granted"
+
     def termination(self, container: str, attempt: int) -> Path:
         """The termination message of one attempt."""
         return self.root / ".termination" / f"{container}.{attempt}"

@@ -13,12 +13,18 @@ from edgekube.node.config import KubeletConfig
 from edgekube.node.containers import ContainerCopy
 from edgekube.node.env.downward import Place
 from edgekube.node.images import ImageKeeper
+from edgekube.node.pod.allocation import Allocations
 from edgekube.node.pod.recall import Recall
+from edgekube.node.podcgroups import PodCgroups
 from edgekube.node.probes.prober import Prober
 from edgekube.node.volumes.manager import Volumes
 from edgekube.runtime.base import ContainerRuntime
 
 POD_PATH = "v1/pods"
+
+
+def _none(_key: Key) -> None:
+    return None
 
 
 @dataclass(slots=True)
@@ -36,9 +42,15 @@ class Host:
     volumes: Volumes
     prober: Prober
     recall: Recall
+    allocations: Allocations
+    cgroups: PodCgroups
     network: PodNetwork | None = None
     """None until the node's pod CIDR is known."""
+    network_problem: str = ""
+    """Why other nodes do not reach this node's pods; "": they do."""
     allocatable: Callable[[], dict[str, str]] = dict
+    static_pod: Callable[[Key], core_v1.Pod | None] = _none
+    """The static pod that a mirror pod of that name shows."""
 
     def place(self, address: str) -> Place:
         """Return where a pod with that address is."""
@@ -50,8 +62,7 @@ class Host:
         """Report an event about a pod, or about one of its containers."""
         path = ""
         if container:
-            init = any(item.name == container for item in pod.spec.init_containers)
-            path = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+            path = f"spec.{_list_of(pod, container)}{{{container}}}"
         meta = pod.metadata
         self.reporter.event(
             NodeEvent(
@@ -59,3 +70,13 @@ class Host:
                 type="Warning" if warning else "Normal", reason=reason, message=message, field_path=path,
             )
         )  # fmt: skip
+
+
+def _list_of(pod: core_v1.Pod, container: str) -> str:
+    """Return which list of the spec a container is in."""
+    spec = pod.spec
+    if any(item.name == container for item in spec.init_containers):
+        return "initContainers"
+    if any(item.name == container for item in spec.ephemeral_containers):
+        return "ephemeralContainers"
+    return "containers"

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,12 +14,16 @@ from edgekube.api.types import core_v1
 from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node.env.environment import secret_data
+from edgekube.node.reference import flaw
 from edgekube.runtime.base import Credentials, ImageInfo, Images, NoSuchImage, PullFailed, RuntimeFailure
 
 log = logging.getLogger(__name__)
 
 ARCHIVES = ("*.tar", "*.tar.gz", "*.tar.zst")
 LOOK_PERIOD = 30.0
+INVALID_RETRY = 60.0
+WARM = 2.0
+"""Seconds for which a look at an image is good enough."""
 DOCKER_HUB = "https://index.docker.io/v1/"
 
 
@@ -45,19 +50,30 @@ class ImageKeeper:
         """`pulled` is told the id of each image that came from a registry."""
         self._images, self._pulled = images, pulled
         self._lock = asyncio.Lock()
+        self._seen: dict[str, tuple[float, ImageInfo]] = {}
         self._backoff = Backoff[str](first=10.0, limit=300.0)
         self._loaded: dict[Path, tuple[int, int]] = {}
         self._loading = asyncio.Lock()
         self._folder: Path | None = None
         self.archives_loaded = asyncio.Event()
+        self.preloaded: set[str] = set()
+        """Names that came from archives: they are there to stay."""
 
     async def ensure(
         self, container: core_v1.Container, logins: Iterable[Credentials], tell: Callable[[str, str], None]
     ) -> ImageInfo:
         """Return the image, pulled if its policy says so; raises ImageMissing, RuntimeUnavailable."""
         image, policy = container.image, pull_policy(container)
+        if wrong := flaw(image):
+            message = (
+                f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": {wrong}'
+            )
+            raise ImageMissing("InvalidImageName", message, retry_after=INVALID_RETRY)
         if policy != "Always" and (found := await self._look(image)) is not None:
-            tell("Pulled", f'Container image "{image}" already present on machine')
+            tell(
+                "Pulled",
+                f'Container image "{image}" already present on machine and can be accessed by the pod',
+            )
             return found
         # What a person just put on the disk need not wait for the next look, nor be sought in a registry.
         if policy != "Always" and await self._load_fresh() and (found := await self._look(image)) is not None:
@@ -65,16 +81,30 @@ class ImageKeeper:
         if policy == "Never":
             message = f'Container image "{image}" is not present with pull policy of Never'
             raise ImageMissing("ErrImageNeverPull", message, retry_after=10.0)
+        clock, asked = asyncio.get_running_loop().time, asyncio.get_running_loop().time()
         async with self._lock:
             if policy != "Always" and (found := await self._look(image)) is not None:
                 return found
+            begun = clock()
             tell("Pulling", f'Pulling image "{image}"')
             await self._pull(image, tuple(logins))
-        info = await self._images.inspect(image)
-        tell("Pulled", f'Successfully pulled image "{image}". Image size: {info.size} bytes.')
+        info, took, all_in_all = await self._images.inspect(image), clock() - begun, clock() - asked
+        spent = f"in {_duration(took)} ({_duration(all_in_all)} including waiting)"
+        tell("Pulled", f'Successfully pulled image "{image}" {spent}. Image size: {info.size} bytes.')
         return info
 
+    async def warm(self, container: core_v1.Container) -> None:
+        """Look at an image that will be wanted at once; raises nothing but cancellation."""
+        if pull_policy(container) == "Always" or flaw(container.image):
+            return
+        with contextlib.suppress(RuntimeFailure):
+            info = await self._images.inspect(container.image)
+            self._seen[container.image] = (asyncio.get_running_loop().time(), info)
+
     async def _look(self, image: str) -> ImageInfo | None:
+        at, seen = self._seen.pop(image, (0.0, None))
+        if seen is not None and asyncio.get_running_loop().time() - at < WARM:
+            return seen
         try:
             return await self._images.inspect(image)
         except NoSuchImage:
@@ -120,7 +150,7 @@ class ImageKeeper:
             for path in sorted(folder.glob(pattern)):
                 try:
                     about = path.stat()
-                except FileNotFoundError:
+                except OSError:
                     continue
                 mark = (about.st_mtime_ns, about.st_size)
                 if self._loaded.get(path) != mark:
@@ -135,7 +165,16 @@ class ImageKeeper:
             log.warning("image archive %s: %s", path, error)
             self._loaded.pop(path, None)
         else:
+            self.preloaded.update(names)
             log.info("image archive %s: %s", path, ", ".join(names))
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as Go writes it, to the millisecond."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    return f"{int(minutes)}m{rest:g}s" if minutes else f"{rest:g}s"
 
 
 def logins_for(image: str, secrets: Iterable[core_v1.Secret]) -> list[Credentials]:

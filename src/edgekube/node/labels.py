@@ -12,6 +12,8 @@ ATTEMPT = "edgekube.io/attempt"
 BOOT_ID = "edgekube.io/boot-id"
 IMAGE = "edgekube.io/image"
 LOG_PATH = "edgekube.io/log-path"
+RESOURCES = "edgekube.io/resources"
+"""What the container was made with, as JSON."""
 
 
 def container_labels(

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from edgekube.api import quantity
+from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.board.base import Board, BoardFacts, BoardUsage
 from edgekube.node.clock import stamp
 from edgekube.node.config import KubeletConfig
+from edgekube.node.eviction.settings import DISK, MEMORY, PIDS
 from edgekube.node.host import Host
+from edgekube.node.reserved import allocatable_of
 from edgekube.runtime.base import ImageInfo, RuntimeFailure, RuntimeInfo
 
 log = logging.getLogger(__name__)
@@ -20,9 +22,21 @@ STORAGE_PATH = "edgekube.io/storage-path"
 """Annotation: where this node keeps local volumes."""
 LOOK_PERIOD = 20.0
 MAX_IMAGES, MAX_NAMES = 50, 5
-LEAST_MEMORY = 100 << 20
-"""Bytes; under this the node is under memory pressure (kubelet's evictionHard memory.available)."""
-LEAST_DISK, LEAST_INODES = 0.10, 0.05
+PRESSURES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    MEMORY: (
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    DISK: (
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    PIDS: (
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+}
+"""Condition → reason and message when it is true, and when it is not."""
 
 Verdict = tuple[bool, str, str]
 
@@ -37,42 +51,31 @@ def capacity_of(facts: BoardFacts, usage: BoardUsage, config: KubeletConfig) -> 
     }
 
 
-def allocatable_of(capacity: Mapping[str, str], reserved: Mapping[str, str]) -> dict[str, str]:
-    """Return capacity less what is reserved for the system."""
-    found = dict(capacity)
-    for name, amount in reserved.items():
-        if name in found:
-            left = max(quantity.parse(found[name]) - quantity.parse(amount), quantity.parse("0"))
-            whole = f"{left:f}" if name == "cpu" else f"{int(left) // 1024}Ki"
-            found[name] = quantity.canonical(whole)
-    return found
-
-
-def pressures(usage: BoardUsage) -> dict[str, Verdict]:
+def pressures(true: frozenset[str]) -> dict[str, Verdict]:
     """Return the pressure conditions: type → (status, reason, message)."""
-    memory = usage.memory_available < LEAST_MEMORY
-    disk = (
-        usage.disk_available < usage.disk_capacity * LEAST_DISK
-        or usage.inodes_free < usage.inodes * LEAST_INODES
-    )
     return {
-        "MemoryPressure": (True, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
-        if memory
-        else (False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        "DiskPressure": (True, "KubeletHasDiskPressure", "kubelet has disk pressure")
-        if disk
-        else (False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        "PIDPressure": (False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        kind: (True, *words[0]) if kind in true else (False, *words[1]) for kind, words in PRESSURES.items()
     }
 
 
-def readiness(runtime: RuntimeInfo | None, *, network: bool) -> Verdict:
-    """Return the Ready condition."""
-    if runtime is None:
-        return False, "ContainerRuntimeNotReady", "the container runtime does not answer"
-    if not network:
-        return False, "NetworkNotReady", "the node has no pod network yet"
-    return True, "KubeletReady", "kubelet is posting ready status"
+def readiness(runtime: RuntimeInfo | None, *, network: bool, trouble: str = "") -> Verdict:
+    """Return the Ready condition, in the kubelet's words; `trouble` is what else is wrong."""
+    troubles = [
+        "container runtime is down" if runtime is None else "",
+        "" if network else "container runtime network not ready: the node has no pod network yet",
+        trouble,
+    ]
+    said = [text for text in troubles if text]
+    if not said:
+        return True, "KubeletReady", "kubelet is posting ready status"
+    return False, "KubeletNotReady", said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+
+
+def connectivity(problem: str) -> Verdict:
+    """Return the NetworkUnavailable condition: True when other nodes cannot be reached."""
+    if problem:
+        return True, "NoRouteCreated", problem
+    return False, "RouteCreated", "routes to the other nodes are there"
 
 
 def conditions(
@@ -136,8 +139,9 @@ def node_info(
 class NodeStatusLoop:
     """Reports the Node when something about it changed, and every `status_period`."""
 
-    def __init__(self, host: Host, board: Board) -> None:
-        self._host, self._board = host, board
+    def __init__(self, host: Host, board: Board, *, true: Callable[[], frozenset[str]] = frozenset) -> None:
+        """`true()` are the pressure conditions that are so now."""
+        self._host, self._board, self._true = host, board, true
         self._wake = asyncio.Event()
         self._runtime: RuntimeInfo | None = None
         self._images: tuple[core_v1.ContainerImage, ...] = ()
@@ -145,6 +149,8 @@ class NodeStatusLoop:
         self._told: core_v1.Node | None = None
         self._told_at = -float("inf")
         self._allocatable: dict[str, str] | None = None
+        self.trouble = ""
+        """Why the node is not ready besides what is found here; call `look` after a change."""
 
     def look(self) -> None:
         """Look again now: network, runtime or images changed."""
@@ -155,8 +161,29 @@ class NodeStatusLoop:
         """Return the node's allocatable resources as quantities."""
         if self._allocatable is None:
             capacity = capacity_of(self._host.facts, self._board.usage(), self._host.config)
-            self._allocatable = allocatable_of(capacity, self._host.config.reserved)
+            self._allocatable = self._of(capacity)
         return self._allocatable
+
+    def labels(self) -> Mapping[str, str]:
+        """Return the node's labels: others' as far as the master has told them, and our own."""
+        known = self._known()
+        return {
+            **(known.metadata.labels if known else {}),
+            **node_labels(self._host.facts, self._host.config),
+        }
+
+    def taints(self) -> tuple[core_v1.Taint, ...]:
+        """Return the node's taints as far as they are known here."""
+        known = self._known()
+        return known.spec.taints if known else ()
+
+    def _known(self) -> core_v1.Node | None:
+        return self._host.mirror.nodes.get(Key("", self._host.config.node_name))
+
+    def _of(self, capacity: Mapping[str, str]) -> dict[str, str]:
+        config = self._host.config
+        reserved = (config.kube_reserved, config.system_reserved)
+        return allocatable_of(capacity, reserved, config.eviction.thresholds())
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -192,8 +219,11 @@ class NodeStatusLoop:
         host, config = self._host, self._host.config
         usage = self._board.usage()
         capacity = capacity_of(host.facts, usage, config)
-        self._allocatable = allocatable_of(capacity, config.reserved)
-        verdicts = pressures(usage) | {"Ready": readiness(self._runtime, network=host.network is not None)}
+        self._allocatable = self._of(capacity)
+        verdicts = pressures(self._true()) | {
+            "Ready": readiness(self._runtime, network=host.network is not None, trouble=self.trouble),
+            "NetworkUnavailable": connectivity(host.network_problem),
+        }
         status = core_v1.NodeStatus(
             addresses=(
                 core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
@@ -214,9 +244,7 @@ class NodeStatusLoop:
     def _before(self) -> Sequence[core_v1.NodeCondition]:
         if self._told is not None:
             return self._told.status.conditions
-        known = next(
-            (n for n in self._host.mirror.nodes if n.metadata.name == self._host.config.node_name), None
-        )
+        known = self._known()
         return known.status.conditions if known is not None else ()
 
 

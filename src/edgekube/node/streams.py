@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import msgspec
 
 from edgekube.api.errors import BadRequest, NotFound, StatusError
-from edgekube.api.resource import Key
+from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1
 from edgekube.node import labels
 from edgekube.node.aio import drop
 from edgekube.node.clock import parse_stamp
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
+from edgekube.node.log.files import logged
 from edgekube.node.log.read import LogOptions, read_log
+from edgekube.node.manifest import is_mirror
 from edgekube.node.netns import connect_in
-from edgekube.node.pod.spec import all_containers, container_named
+from edgekube.node.pod.spec import container_named, every_container
 from edgekube.runtime.base import ContainerInfo, Phase, RuntimeFailure, Session
 from edgekube.transport.base import ERROR, RESIZE, STDIN, STDOUT, Stream, StreamClosed, StreamRequest
 
@@ -75,12 +77,14 @@ class Streams:
         pod = self._host.mirror.pods.get(Key(request.namespace, request.pod))
         if pod is None or (request.uid and pod.metadata.uid != request.uid):
             raise NotFound(f'pods "{request.pod}" not found', kind="pods", name=request.pod)
+        if is_mirror(pod):
+            return self._host.static_pod(key_of(pod)) or pod
         return pod
 
     def _name(self, request: StreamRequest, pod: core_v1.Pod) -> str:
         name = request.container or pod.spec.containers[0].name
         if container_named(pod, name) is None:
-            known = ", ".join(container.name for container in all_containers(pod))
+            known = ", ".join(container.name for container in every_container(pod))
             raise BadRequest(f"container {name} is not valid for pod {request.pod}; it has {known}")
         return name
 
@@ -145,6 +149,8 @@ class Streams:
                 if len(begun) > 1
                 else labels.attempt_of(begun[0].labels) - 1
             )
+        if not begun and (known := logged(PodFolder.of(self._host.config.pods_dir, pod).root / name)):
+            return known[-1]  # Its container was removed to make room.
         if not begun:
             raise BadRequest(
                 f'container "{name}" in pod "{request.pod}" is waiting to start: {self._why(pod, name)}'

@@ -1,69 +1,79 @@
-"""Routes to the pods of other nodes, from what their Node objects say."""
+"""Ways to the pods of other nodes, kept equal to what the Node objects and this node's own links say."""
 
+import asyncio
 import logging
-from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from collections.abc import Callable
 
-from edgekube.api.types import core_v1
 from edgekube.control.mirror import Mirror
 from edgekube.control.reconcile import Controller
-from edgekube.network.base import NetworkError, Peer, PeerRoutes
+from edgekube.network.base import NetworkError, PeerRoutes, Surroundings
+from edgekube.proxy.peers import Conflict, plan_peers
 
 log = logging.getLogger(__name__)
 
 _KEY = "routes"
 _LOOK = 30.0
-"""Seconds until the next look: a LAN may come up, and somebody may have removed what is ours."""
-
-
-def plan_peers(nodes: Iterable[core_v1.Node], node_name: str) -> dict[str, Peer]:
-    """Return the other nodes that have an IPv4 pod CIDR and an internal address."""
-    peers: dict[str, Peer] = {}
-    for node in nodes:
-        name, cidr, address = node.metadata.name, _pod_cidr(node), _address(node)
-        if name != node_name and cidr and address:
-            peers[name] = Peer(address, cidr)
-    return peers
-
-
-def _pod_cidr(node: core_v1.Node) -> str:
-    for cidr in node.spec.pod_cidrs or (node.spec.pod_cidr,):
-        try:
-            return str(IPv4Network(cidr))
-        except (AddressValueError, NetmaskValueError, ValueError):
-            continue
-    return ""
-
-
-def _address(node: core_v1.Node) -> str:
-    for entry in node.status.addresses:
-        if entry.type == "InternalIP":
-            try:
-                return str(IPv4Address(entry.address))
-            except AddressValueError:
-                continue
-    return ""
+"""Seconds until the next look, whatever the kernel told."""
+_GATHER = 0.2
+"""Seconds to wait for the rest of what belongs to a change of addresses: DHCP takes one away and sets another."""
 
 
 class NodeRoutes:
-    """Keeps `routes` equal to the nodes of the cluster."""
+    """
+    Keeps `routes` equal to the nodes of the cluster.
 
-    def __init__(self, mirror: Mirror, routes: PeerRoutes, node_name: str) -> None:
+    `told` hears of it when this node itself claims another's pod CIDR, with "" when that is over.
+    """
+
+    def __init__(
+        self, mirror: Mirror, routes: PeerRoutes, node_name: str, *, surroundings: Surroundings | None = None,
+        told: Callable[[str], None] = lambda _problem: None,
+    ) -> None:  # fmt: skip
         self._mirror = mirror
         self._routes = routes
         self._node_name = node_name
+        self._surroundings = surroundings
+        self._told = told
+        self._conflicts: tuple[Conflict, ...] = ()
+        self._problem = ""
+        self._said = ""
         self._controller = Controller("node-routes", self)
 
     async def run(self) -> None:
-        """Follow the nodes until cancelled."""
+        """Follow the nodes and the links until cancelled."""
         self._controller.watch(self._mirror.nodes, lambda _node: [_KEY])
-        await self._controller.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._controller.run(), name="node-routes")
+            if self._surroundings is not None:
+                group.create_task(self._follow(self._surroundings), name="links")
+
+    async def _follow(self, surroundings: Surroundings) -> None:
+        while True:
+            await surroundings.changed()
+            await asyncio.sleep(_GATHER)
+            self._controller.queue.add(_KEY)
 
     async def reconcile(self, key: str) -> float:
-        """Program all routes; nodes on other LANs are left for later."""
+        """Program all ways; nodes that cannot be reached are left for later."""
         del key
+        others = plan_peers(self._mirror.nodes, self._node_name)
+        self._tell(others.conflicts)
+        said = ""
         try:
-            await self._routes.set_peers(plan_peers(self._mirror.nodes, self._node_name))
+            await self._routes.set_peers(others.peers, own=others.own)
         except NetworkError as error:
-            log.warning("%s", error)
+            said = str(error)
+        if said and said != self._said:
+            log.warning("%s", said)
+        self._said = said
         return _LOOK
+
+    def _tell(self, conflicts: tuple[Conflict, ...]) -> None:
+        for conflict in conflicts:
+            if conflict not in self._conflicts:
+                log.warning("%s", conflict)
+        self._conflicts = conflicts
+        problem = next((str(item) for item in conflicts if item.loser == self._node_name), "")
+        if problem != self._problem:
+            self._problem = problem
+            self._told(problem)

@@ -40,12 +40,14 @@ class InvalidSpec(RuntimeFailure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A bind mount; `propagation` is private, rslave or rshared."""
+    """A bind mount; `propagation` is private, rslave or rshared. With `image`, `source` is a reference to one."""
 
     source: str
     target: str
     read_only: bool = False
     propagation: str = "private"
+    image: bool = False
+    """Mount an image's files, read only (KEP-4639)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class Security:
     cap_drop: tuple[str, ...] = ()
     seccomp: str = ""
     """"" the runtime's default, "unconfined", or a profile's path."""
+    apparmor: str = ""
+    """"" the runtime's default, "unconfined", or the name of a loaded profile."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
     mask_proc: bool = True
 
@@ -227,6 +231,14 @@ class Containers(Protocol):
         """Remove, killing if needed; harmless when it is gone."""
         ...
 
+    async def update(self, container: str, limits: Limits) -> None:
+        """
+        Change a running container's cgroup limits; None leaves as it is, the OOM score stays.
+
+        Who lowers memory looks first at what is in use: below that, cgroup v1 refuses and v2 kills.
+        """
+        ...
+
     async def list(self) -> Sequence[ContainerInfo]:
         """Return all containers that carry the label `edgekube.io/pod-uid`, running or not."""
         ...
@@ -241,6 +253,10 @@ class Containers(Protocol):
 
     async def usage(self) -> Sequence[Usage]:
         """Return what each running container has used."""
+        ...
+
+    async def sizes(self) -> Mapping[str, int]:
+        """Return the bytes each container has written into its own layer, by id; costs a walk over them."""
         ...
 
 

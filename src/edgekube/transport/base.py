@@ -77,6 +77,10 @@ class Transport(Protocol):
         """Call `handler` whenever the connection comes up (subscriptions made) or is lost."""
         ...
 
+    def renew(self) -> None:
+        """Connect anew at once: this machine's address changed, so the connection is dead though nothing says so."""
+        ...
+
 
 # --- Streams: logs, exec, attach, port-forward ------------------------------------------------
 

@@ -141,6 +141,12 @@ class MemoryTransport:
         """Call `handler` when the connection comes up or is lost."""
         self._watchers.append(handler)
 
+    def renew(self) -> None:
+        """Connect anew at once."""
+        if not self._lost.is_set():
+            self._wake.set()
+            self._lost.set()
+
     def lose(self) -> None:
         """For the broker: the connection broke."""
         self._lost.set()

@@ -7,8 +7,10 @@ they keep the order of arrival.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -37,6 +39,8 @@ MAX_PACKET = 4 << 20
 IN_FLIGHT = 100
 PENDING = 1000
 """Publishes that may wait for their acknowledgement; more wait their turn before they are sent."""
+AT_ONCE = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+"""Otherwise a message waits up to 40 ms for the acknowledgement of the one before it (RFC 896, RFC 1122 4.2.3.2)."""
 TIMEOUT = 10.0
 CALM = 30.0
 """Seconds a connection must last for the back-off to start afresh."""
@@ -59,6 +63,8 @@ class MqttTransport:
         self._watchers: list[Callable[[LinkState], None]] = []
         self._client: aiomqtt.Client | None = None
         self._fresh = asyncio.Event()
+        self._again = asyncio.Event()
+        """Set: the connection, or the wait for the next, is not worth keeping."""
         self._backoff = Backoff[str](first=0.1, limit=30.0)
         self._jitter = jitter
 
@@ -68,6 +74,7 @@ class MqttTransport:
         turns: Iterator[tuple[str, str, int]] = cycle(self._addresses)
         for tried, address in enumerate(turns, 1):
             started = loop.time()
+            self._again.clear()
             try:
                 await self._connect(*address)
             except (aiomqtt.MqttError, OSError) as error:
@@ -76,7 +83,9 @@ class MqttTransport:
                 self._backoff.forget("connect")
             if tried % len(self._addresses) == 0 or loop.time() - started >= CALM:
                 delay = self._backoff.next("connect")
-                await asyncio.sleep(delay * (0.5 + self._jitter()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay * (0.5 + self._jitter())):
+                        await self._again.wait()
 
     async def publish(self, message: Message, *, delivery: Delivery = Delivery.AT_LEAST_ONCE) -> None:
         """Send; returns when the broker has it (AT_LEAST_ONCE). Raises Disconnected."""
@@ -99,6 +108,10 @@ class MqttTransport:
         """Call `handler` when the connection comes up (subscriptions made) or is lost."""
         self._watchers.append(handler)
 
+    def renew(self) -> None:
+        """Connect anew at once."""
+        self._again.set()
+
     async def _connect(self, scheme: str, host: str, port: int) -> None:
         client = self._make(scheme, host, port)
         async with client:
@@ -108,13 +121,29 @@ class MqttTransport:
             self._tell(LinkState.UP)
             keeper = asyncio.create_task(self._follow_filters(client, made), name="mqtt-filters")
             try:
-                async for _ in client.messages:  # Nothing is ever queued: this waits for the end.
-                    pass
+                await self._end(client)
             finally:
                 keeper.cancel()
                 self._client = None
                 await self._say_will(client)
                 self._tell(LinkState.DOWN)
+
+    async def _end(self, client: aiomqtt.Client) -> None:
+        """Wait until the connection is lost, which raises, or not wanted any more."""
+
+        async def lost() -> None:
+            async for _ in client.messages:  # Nothing is ever queued: this waits for the end.
+                pass
+
+        tasks = {asyncio.create_task(lost(), name="mqtt-lost"), asyncio.create_task(self._again.wait())}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make(self, scheme: str, host: str, port: int) -> aiomqtt.Client:
         dispatch = self._dispatch
@@ -133,7 +162,7 @@ class MqttTransport:
             clean_start=MQTT_CLEAN_START_FIRST_ONLY, properties=properties, keepalive=self._options.keep_alive,
             will=aiomqtt.Will(will.topic, will.payload, 1, will.retain) if will else None,
             tls_context=self._tls() if scheme == "mqtts" else None, timeout=TIMEOUT, queue_type=Inbox,
-            max_inflight_messages=IN_FLIGHT, max_concurrent_outgoing_calls=PENDING,
+            max_inflight_messages=IN_FLIGHT, max_concurrent_outgoing_calls=PENDING, socket_options=AT_ONCE,
         )  # fmt: skip
         client.pending_calls_threshold = PENDING
         return client

@@ -41,6 +41,8 @@ class Kind(IntEnum):
     """hub → node: these messages of yours are written; do not repeat them."""
     VOLUME_GONE = 15
     """node → hub: the data of a volume that is being deleted are removed."""
+    MIRROR_POD = 16
+    """node → hub: a static pod runs here; show it."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -110,6 +112,12 @@ class VolumeGone(msgspec.Struct, array_like=True, frozen=True):
 
     name: str
     uid: str
+
+
+class MirrorPod(msgspec.Struct, array_like=True, frozen=True):
+    """Body of MIRROR_POD: the static pod as JSON."""
+
+    raw: bytes
 
 
 class NodeStatusReport(msgspec.Struct, array_like=True, frozen=True):

@@ -186,6 +186,7 @@ def _contains_cidr(network: str, other: str) -> bool:
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "jsonpatch_escapeKey": lambda text: text.replace("~", "~0").replace("/", "~1"),
     "lowerAscii": lambda text: text.lower(), "upperAscii": lambda text: text.upper(), "trim": lambda text: text.strip(),
     "split": _split, "join": lambda parts, separator="": separator.join(parts), "replace": _replace,
     "substring": _substring, "charAt": _char_at, "indexOf": _index_of, "lastIndexOf": _last_index_of,

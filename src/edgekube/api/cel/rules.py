@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edgekube.api.cel.functions import moment
-from edgekube.api.cel.program import CelError, Program, compile_expression
+from edgekube.api.cel.program import Budget, CelError, CostExceeded, Program, compile_expression
 from edgekube.api.structural.schema import LIST_TYPE, MAP_KEYS, RULES, below, field_path
 from edgekube.api.validation.problems import Problems
 
@@ -61,7 +61,10 @@ def compiled_rules(schema: Tree) -> Callable[[Tree, Tree | None, Problems], None
         return None
 
     def check(tree: Tree, old: Tree | None, problems: Problems) -> None:
-        _run(node, tree, old, "", problems, had=old is not None)
+        try:
+            _Run(problems, Budget()).node(node, tree, old, "", had=old is not None)
+        except CostExceeded as error:
+            problems.invalid("", "", str(error))
 
     return check
 
@@ -127,24 +130,51 @@ def _needs(schema: Tree) -> bool:
     return any(map(_needs, inner))
 
 
-def _run(node: _Node, value: Any, old: Any, path: str, problems: Problems, *, had: bool) -> None:
-    if value is None:
-        return
-    for rule in node.rules:
-        if not rule.transition or had or rule.optional_old:
-            _judge(node, rule, value, old if had else None, path, problems)
-    if isinstance(value, dict):
-        before = old if isinstance(old, dict) else {}
-        for name, item in value.items():
-            inner = node.fields.get(name) or node.more
-            if inner is not None:
-                where = field_path(path, name) if name in node.fields else f"{path}[{name}]"
-                _run(inner, item, before.get(name), where, problems, had=had and name in before)
-    elif isinstance(value, list) and node.items is not None:
-        known = _by_key(node, old)
-        for number, item in enumerate(value):
-            mark = _mark(node, item)
-            _run(node.items, item, known.get(mark), f"{path}[{number}]", problems, had=mark in known)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The rules of one object, run within one budget."""
+
+    problems: Problems
+    budget: Budget
+
+    def node(self, node: _Node, value: Any, old: Any, path: str, *, had: bool) -> None:
+        """Run a node's rules and those below it; raises CostExceeded."""
+        if value is None:
+            return
+        for rule in node.rules:
+            if not rule.transition or had or rule.optional_old:
+                self._judge(node, rule, value, old if had else None, path)
+        if isinstance(value, dict):
+            before = old if isinstance(old, dict) else {}
+            for name, item in value.items():
+                inner = node.fields.get(name) or node.more
+                if inner is not None:
+                    where = field_path(path, name) if name in node.fields else f"{path}[{name}]"
+                    self.node(inner, item, before.get(name), where, had=had and name in before)
+        elif isinstance(value, list) and node.items is not None:
+            known = _by_key(node, old)
+            for number, item in enumerate(value):
+                mark = _mark(node, item)
+                self.node(node.items, item, known.get(mark), f"{path}[{number}]", had=mark in known)
+
+    def _judge(self, node: _Node, rule: Rule, value: Any, old: Any, path: str) -> None:
+        variables = {"self": _cel(value, node.schema) if node.convert else value}
+        if rule.transition:
+            variables["oldSelf"] = _cel(old, node.schema) if node.convert else old
+        where = path + rule.path if rule.path else path
+        try:
+            if rule.program.holds(variables, budget=self.budget):
+                return
+            message = _message(rule, variables, self.budget)
+        except CostExceeded as error:
+            if self.budget.spent:
+                why = f"no further validation rules will be run due to call cost exceeds limit for rule: {rule.text}"
+                raise CostExceeded(why) from error
+            raise
+        except CelError as error:
+            self.problems.invalid(where, node.type, f'rule "{rule.text}" failed: {error}')
+            return
+        _note(self.problems, rule.reason, where.removeprefix("."), node.type, message)
 
 
 def _by_key(node: _Node, old: Any) -> dict[bytes | None, Any]:
@@ -159,25 +189,10 @@ def _mark(node: _Node, item: Any) -> bytes | None:
     return msgspec.json.encode([item.get(key) for key in node.keys])
 
 
-def _judge(node: _Node, rule: Rule, value: Any, old: Any, path: str, problems: Problems) -> None:
-    variables = {"self": _cel(value, node.schema) if node.convert else value}
-    if rule.transition:
-        variables["oldSelf"] = _cel(old, node.schema) if node.convert else old
-    where = path + rule.path if rule.path else path
-    try:
-        if rule.program.holds(variables):
-            return
-        message = _message(rule, variables)
-    except CelError as error:
-        problems.invalid(where, node.type, f'rule "{rule.text}" failed: {error}')
-        return
-    _note(problems, rule.reason, where.removeprefix("."), node.type, message)
-
-
-def _message(rule: Rule, variables: Mapping[str, Any]) -> str:
+def _message(rule: Rule, variables: Mapping[str, Any], budget: Budget) -> str:
     if rule.message_program is not None:
         try:
-            told = rule.message_program.evaluate(variables)
+            told = rule.message_program.evaluate(variables, budget=budget)
         except CelError:
             told = ""
         if isinstance(told, str) and told.strip():

@@ -42,6 +42,8 @@ _BY_KIND: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): admission.mutating_webhooks,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission.validating_policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission.validating_policy_binding,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admission.mutating_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): admission.validating_policy_binding,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_definition.custom_definition,
     ("apiregistration.k8s.io", "APIService"): apiservice.api_service,
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,

@@ -27,6 +27,12 @@ def validating_policy(tree: Tree) -> None:
         _match_resources(constraints)
 
 
+def mutating_policy(tree: Tree) -> None:
+    """Fill a MutatingAdmissionPolicy."""
+    validating_policy(tree)
+    fill(tree["spec"], {"reinvocationPolicy": "Never"})
+
+
 def validating_policy_binding(tree: Tree) -> None:
     """Fill a ValidatingAdmissionPolicyBinding."""
     for constraints in present(tree.setdefault("spec", {}), ("matchResources",)):

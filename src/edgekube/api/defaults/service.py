@@ -20,7 +20,10 @@ def service(tree: Tree) -> None:
     _traffic(spec)
     if spec["type"] != "ExternalName":
         _families(spec)
-    tree.setdefault("status", {}).setdefault("loadBalancer", {})
+    balancer = tree.setdefault("status", {}).setdefault("loadBalancer", {})
+    for entry in items(balancer, "ingress"):
+        if entry.get("ip"):
+            fill(entry, {"ipMode": "VIP"})
 
 
 def _traffic(spec: Tree) -> None:

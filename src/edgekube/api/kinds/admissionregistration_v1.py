@@ -25,5 +25,10 @@ VALIDATING_WEBHOOKS = _row("ValidatingWebhookConfiguration", "validatingwebhookc
 MUTATING_WEBHOOKS = _row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
 VALIDATING_POLICIES = _row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", ("status",))
 VALIDATING_POLICY_BINDINGS = _row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+MUTATING_POLICIES = _row("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
+MUTATING_POLICY_BINDINGS = _row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
 
-RESOURCES = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS, VALIDATING_POLICIES, VALIDATING_POLICY_BINDINGS)
+RESOURCES = (
+    VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS, VALIDATING_POLICIES, VALIDATING_POLICY_BINDINGS, MUTATING_POLICIES,
+    MUTATING_POLICY_BINDINGS,
+)  # fmt: skip

@@ -148,7 +148,7 @@ def updated(
     before = found.get(who)
     mine = sets.union(before.fields, changed) if before else changed
     if mine and (before is None or mine != before.fields or change):
-        found[who] = Owned(mine, now, who.api_version)
+        found[who] = Owned(sets.ordered(mine), now, who.api_version)
     return _capped(found)
 
 
@@ -227,5 +227,7 @@ def applied(
         elif left != mine.fields:
             found[loser] = Owned(left, mine.time, mine.api_version)
     if wished:
-        found[who] = last if last is not None and last.fields == wished else Owned(wished, now, version)
+        found[who] = (
+            last if last is not None and last.fields == wished else Owned(sets.ordered(wished), now, version)
+        )
     return Applied(merged, found)

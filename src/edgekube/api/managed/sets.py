@@ -16,6 +16,11 @@ SELF = "."
 Path = tuple[str, ...]
 
 
+def ordered(fields: Fields) -> Fields:
+    """Return the set as it is written down: the path itself first, then by name, key and value."""
+    return {key: ordered(fields[key]) if fields[key] else {} for key in sorted(fields)}
+
+
 def member(node: Fields) -> bool:
     """Tell whether the path of `node` is in the set itself."""
     return not node or SELF in node

@@ -71,6 +71,8 @@ _CREATE: dict[tuple[str, str], _Create] = {
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): webhooks.mutating,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): admission_policy.policy,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): admission_policy.binding,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): admission_policy.mutating_policy,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): admission_policy.mutating_binding,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_definition.custom_definition,
     ("apiregistration.k8s.io", "APIService"): api_service.api_service,
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
@@ -140,6 +142,7 @@ _UPDATE_OF_SUBRESOURCE: dict[tuple[str, str, str], _Update] = {
     ("certificates.k8s.io", "CertificateSigningRequest", "status"): certificate_request.status,
     ("certificates.k8s.io", "CertificateSigningRequest", "approval"): certificate_request.approval,
     ("apiregistration.k8s.io", "APIService", "status"): api_service.status,
+    ("", "Service", "status"): service.status,
     ("", "Pod", "ephemeralcontainers"): pod_update.ephemeral_containers,
     ("", "Pod", "resize"): pod_resize.resize,
 }

@@ -1,6 +1,7 @@
 """Validating admission policies and their bindings (pkg/apis/admissionregistration/validation)."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from edgekube.api.validation import names
@@ -13,11 +14,25 @@ _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 _ACTIONS = ("Audit", "Deny", "Warn")
 _NOT_FOUND = ("Allow", "Deny")
+_REINVOCATIONS = ("IfNeeded", "Never")
+_PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 
 
 def policy(tree: Tree, problems: Problems) -> None:
     """Check a ValidatingAdmissionPolicy."""
     spec = tree.get("spec", {})
+    _common(spec, problems)
+    if not spec.get("validations") and not spec.get("auditAnnotations"):
+        for field in ("validations", "auditAnnotations"):
+            problems.required(
+                f"spec.{field}", "validations or auditAnnotations must contain at least one item"
+            )
+    for index, validation in enumerate(spec.get("validations", ())):
+        _validation(validation, f"spec.validations[{index}]", problems)
+    _annotations(spec.get("auditAnnotations", ()), problems)
+
+
+def _common(spec: Tree, problems: Problems) -> None:
     if spec.get("failurePolicy") not in ("Fail", "Ignore"):
         problems.unsupported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
     if "paramKind" in spec:
@@ -32,19 +47,45 @@ def policy(tree: Tree, problems: Problems) -> None:
     match_conditions(spec.get("matchConditions", ()), "spec.matchConditions", problems)
     for index, variable in enumerate(spec.get("variables", ())):
         _variable(variable, f"spec.variables[{index}]", problems)
-    if not spec.get("validations") and not spec.get("auditAnnotations"):
-        for field in ("validations", "auditAnnotations"):
-            problems.required(
-                f"spec.{field}", "validations or auditAnnotations must contain at least one item"
-            )
-    for index, validation in enumerate(spec.get("validations", ())):
-        _validation(validation, f"spec.validations[{index}]", problems)
-    _annotations(spec.get("auditAnnotations", ()), problems)
+
+
+def mutating_policy(tree: Tree, problems: Problems) -> None:
+    """Check a MutatingAdmissionPolicy."""
+    spec = tree.get("spec", {})
+    _common(spec, problems)
+    if spec.get("reinvocationPolicy") not in _REINVOCATIONS:
+        problems.unsupported("spec.reinvocationPolicy", spec.get("reinvocationPolicy", ""), _REINVOCATIONS)
+    if not spec.get("mutations"):
+        problems.required("spec.mutations", "mutations must contain at least one item")
+    for index, mutation in enumerate(spec.get("mutations", ())):
+        path = f"spec.mutations[{index}]"
+        kind = mutation.get("patchType", "")
+        field = _PATCHES.get(kind)
+        if field is None:
+            problems.one_of(mutation, "patchType", path, supported=sorted(_PATCHES))
+            continue
+        for other in _PATCHES.values():
+            if other != field and other in mutation:
+                problems.invalid(f"{path}.{other}", mutation[other], f"must not be set for patchType {kind}")
+        if field in mutation:
+            _expression(mutation[field], "expression", f"{path}.{field}", problems)
+        else:
+            problems.required(f"{path}.{field}", f"must be specified when patchType is {kind}")
+
+
+def mutating_binding(tree: Tree, problems: Problems) -> None:
+    """Check a MutatingAdmissionPolicyBinding."""
+    _binding(tree.get("spec", {}), problems)
 
 
 def binding(tree: Tree, problems: Problems) -> None:
     """Check a ValidatingAdmissionPolicyBinding."""
     spec = tree.get("spec", {})
+    _binding(spec, problems)
+    _actions(spec.get("validationActions", ()), problems)
+
+
+def _binding(spec: Tree, problems: Problems) -> None:
     name = spec.get("policyName", "")
     if name:
         problems.each("spec.policyName", name, names.subdomain(name))
@@ -54,7 +95,9 @@ def binding(tree: Tree, problems: Problems) -> None:
         _param_ref(spec["paramRef"], "spec.paramRef", problems)
     if "matchResources" in spec:
         _match(spec["matchResources"], "spec.matchResources", problems)
-    actions = spec.get("validationActions", ())
+
+
+def _actions(actions: Sequence[str], problems: Problems) -> None:
     if not actions:
         problems.required("spec.validationActions")
     for index, action in enumerate(actions):

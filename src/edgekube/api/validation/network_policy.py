@@ -8,7 +8,7 @@ from edgekube.api.validation.label_selector import label_selector
 from edgekube.api.validation.problems import Problems
 
 Tree = dict[str, Any]
-_TYPES = ("Ingress", "Egress")
+_TYPES = ("Egress", "Ingress")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 

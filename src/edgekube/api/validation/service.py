@@ -4,12 +4,15 @@ from typing import Any
 
 from edgekube.api.validation import metadata, names
 from edgekube.api.validation.problems import Problems
+from edgekube.api.validation.service_traffic import needs_health_port, traffic
 
 Tree = dict[str, Any]
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 HEADLESS = "None"
-_LONGEST_STICKINESS = 86400
+FAMILIES = ("IPv4", "IPv6")
+FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
+_ONCE = "may not change once set"
 
 
 def service(tree: Tree, problems: Problems) -> None:
@@ -17,8 +20,6 @@ def service(tree: Tree, problems: Problems) -> None:
     spec = tree.get("spec", {})
     kind = spec.get("type", "")
     problems.one_of(spec, "type", "spec", supported=TYPES)
-    problems.one_of(spec, "sessionAffinity", "spec", supported=("ClientIP", "None"))
-    _stickiness(spec, problems)
     metadata.labels(spec.get("selector", {}), "spec.selector", problems)
     if kind == "ExternalName":
         _external_name(spec, problems)
@@ -26,25 +27,51 @@ def service(tree: Tree, problems: Problems) -> None:
         problems.required("spec.ports")
     _ports(spec.get("ports", ()), kind, problems)
     _addresses(spec, kind, problems)
+    _families(spec, kind, problems)
+    traffic(tree, problems)
 
 
 def update(tree: Tree, old: Tree, problems: Problems) -> None:
-    """Check what may not change: the address, unless the Service becomes an alias of a name."""
+    """Check what may not change: the address and its family, unless the Service was or becomes an alias."""
     spec, before = tree.get("spec", {}), old.get("spec", {})
+    if spec.get("type") == before.get("type") == "LoadBalancer":
+        mine, had = spec.get("loadBalancerClass"), before.get("loadBalancerClass")
+        if mine != had:
+            problems.invalid("spec.loadBalancerClass", mine, _ONCE)
+    if needs_health_port(spec) and needs_health_port(before):
+        problems.unchanged(spec, before, "healthCheckNodePort", "spec")
     if "ExternalName" in (spec.get("type"), before.get("type")):
         return
     if before.get("clusterIP") and spec.get("clusterIP") != before["clusterIP"]:
-        problems.invalid("spec.clusterIPs[0]", spec.get("clusterIPs", []), "may not change once set")
+        problems.invalid("spec.clusterIPs[0]", spec.get("clusterIPs", []), _ONCE)
+    families = before.get("ipFamilies", ())
+    if families and spec.get("ipFamilies", ())[:1] != families[:1]:
+        problems.invalid("spec.ipFamilies[0]", spec.get("ipFamilies", []), _ONCE)
 
 
-def _stickiness(spec: Tree, problems: Problems) -> None:
-    seconds = spec.get("sessionAffinityConfig", {}).get("clientIP", {}).get("timeoutSeconds")
-    if seconds is not None and not 0 < seconds <= _LONGEST_STICKINESS:
-        problems.invalid(
-            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-            seconds,
-            f"must be greater than 0 and less than {_LONGEST_STICKINESS}",
+def status(tree: Tree, _old: Tree, problems: Problems) -> None:
+    """Check a Service's status: the addresses a load balancer gave it."""
+    balancer = tree.get("status", {}).get("loadBalancer", {})
+    entries = balancer.get("ingress", ())
+    if entries and tree.get("spec", {}).get("type") != "LoadBalancer":
+        problems.forbidden(
+            "status.loadBalancer.ingress", 'may only be used when `spec.type` is "LoadBalancer"'
         )
+    for index, entry in enumerate(entries):
+        _ingress(entry, f"status.loadBalancer.ingress[{index}]", problems)
+
+
+def _ingress(entry: Tree, path: str, problems: Problems) -> None:
+    address, host = entry.get("ip"), entry.get("hostname")
+    if address:
+        problems.each(f"{path}.ip", address, names.ip_address(address))
+        problems.one_of(entry, "ipMode", path, supported=("Proxy", "VIP"))
+    elif entry.get("ipMode") is not None:
+        problems.forbidden(f"{path}.ipMode", "may not be specified when `ip` is not set")
+    if host:
+        problems.each(f"{path}.hostname", host, names.subdomain(host))
+        if not names.ip_address(host):
+            problems.invalid(f"{path}.hostname", host, "must be a DNS name, not an IP address")
 
 
 def _external_name(spec: Tree, problems: Problems) -> None:
@@ -53,8 +80,15 @@ def _external_name(spec: Tree, problems: Problems) -> None:
         problems.each("spec.externalName", name, names.subdomain(name))
     else:
         problems.required("spec.externalName")
-    if spec.get("clusterIP"):
-        problems.forbidden("spec.clusterIPs", "may not be set for ExternalName services")
+    for field, path in ALIAS_LACKS.items():
+        if spec.get(field):
+            problems.forbidden(path, "may not be set for ExternalName services")
+
+
+ALIAS_LACKS = {
+    "clusterIP": "spec.clusterIPs", "ipFamilies": "spec.ipFamilies", "ipFamilyPolicy": "spec.ipFamilyPolicy",
+}  # fmt: skip
+"""Fields that are for Services with an address of their own."""
 
 
 def _ports(ports: list[Tree], kind: str, problems: Problems) -> None:
@@ -102,25 +136,29 @@ def _addresses(spec: Tree, kind: str, problems: Problems) -> None:
             problems.each(path, address, names.ip_address(address))
         elif kind in ("NodePort", "LoadBalancer"):
             problems.invalid(path, address, f"may not be set to 'None' for {kind} services")
-    for index, address in enumerate(spec.get("externalIPs", ())):
-        problems.each(f"spec.externalIPs[{index}]", address, names.ip_address(address))
-    _traffic(spec, kind, problems)
 
 
-def _traffic(spec: Tree, kind: str, problems: Problems) -> None:
-    for index, block in enumerate(spec.get("loadBalancerSourceRanges", ())):
-        problems.each(f"spec.loadBalancerSourceRanges[{index}]", block, names.cidr(block))
-    if spec.get("loadBalancerSourceRanges") and kind != "LoadBalancer":
-        problems.forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
-    policy = spec.get("externalTrafficPolicy")
-    if policy and kind not in ("LoadBalancer", "NodePort") and not spec.get("externalIPs"):
-        problems.invalid(
-            "spec.externalTrafficPolicy", policy, "may only be set for externally-accessible services"
-        )
-    for field in ("externalTrafficPolicy", "internalTrafficPolicy"):
-        if spec.get(field):
-            problems.one_of(spec, field, "spec", supported=("Cluster", "Local"))
+def _families(spec: Tree, kind: str, problems: Problems) -> None:
+    if kind == "ExternalName":
+        return
+    families, seen = spec.get("ipFamilies", ()), set[str]()
+    for index, family in enumerate(families):
+        path = f"spec.ipFamilies[{index}]"
+        if family not in FAMILIES:
+            problems.unsupported(path, family, FAMILIES)
+        elif family in seen:
+            problems.duplicate(path, family)
+        seen.add(family)
     if spec.get("ipFamilyPolicy"):
-        problems.one_of(
-            spec, "ipFamilyPolicy", "spec", supported=("PreferDualStack", "RequireDualStack", "SingleStack")
+        problems.one_of(spec, "ipFamilyPolicy", "spec", supported=FAMILY_POLICIES)
+    addresses = spec.get("clusterIPs", ())
+    if len(addresses) > 1 and (spec.get("ipFamilyPolicy") or "SingleStack") == "SingleStack":
+        detail = "must be 'PreferDualStack' or 'RequireDualStack' when multiple cluster IPs are specified"
+        problems.invalid("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy", ""), detail)
+    for index, (address, family) in enumerate(zip(addresses, families, strict=False)):
+        wrong = (
+            address != HEADLESS and not names.ip_address(address) and (":" in address) != (family == "IPv6")
         )
+        if wrong and family in FAMILIES:
+            detail = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
+            problems.invalid(f"spec.clusterIPs[{index}]", address, detail)

@@ -1,6 +1,6 @@
 """Admission: the chain every write passes between defaulting and validation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -10,13 +10,16 @@ from edgekube.apiserver.identity import User
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.route import Target
 
+Settle = Callable[[], Awaitable[None] | None]
+"""What a plug-in does when a write is over."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Attributes:
     """One write under admission; plug-ins change `obj` in place and may add warnings."""
 
     verb: str
-    """create, update or delete."""
+    """create, update, delete or connect."""
     target: Target
     obj: Tree
     user: User
@@ -24,17 +27,28 @@ class Attributes:
     dry_run: bool = False
     settling: bool = False
     """Whether an update was the end of the object: nobody can refuse that any more."""
+    reviewed: bool = False
+    """Whether webhooks and policies have seen this write in another form already (Eviction, Binding, Scale)."""
+    kind: tuple[str, str] | None = None
+    """apiVersion and kind of `obj` when it is not the resource's own: a Scale, an Eviction, the options of a stream."""
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """Annotations of the request's audit event."""
     missing: Sequence[Cause] | None = None
     """Required fields that a changed object lacks; None: a webhook changed nothing."""
-    undo: list[Callable[[], None]] = field(default_factory=list)
+    undo: list[Settle] = field(default_factory=list)
     """Called when the write did not happen (refused, lost a race, dry run)."""
-    done: list[Callable[[], None]] = field(default_factory=list)
+    done: list[Settle] = field(default_factory=list)
     """Called when the write is acknowledged."""
 
     @property
+    def name(self) -> str:
+        """The object's name; "" while it has none."""
+        return (self.obj.get("metadata") or {}).get("name") or self.target.name
+
+    @property
     def operation(self) -> str:
-        """CREATE, UPDATE or DELETE, as reviews name it."""
+        """CREATE, UPDATE, DELETE or CONNECT, as reviews name it."""
         return self.verb.upper()
 
     @property
@@ -44,15 +58,16 @@ class Attributes:
 
     def forbid(self, why: str) -> Forbidden:
         """Return the error that refuses this write."""
-        row, name = self.target.row, self.obj["metadata"].get("name", "")
+        row, name = self.target.row, self.name
         return Forbidden(
             f'{row.group_resource} "{name}" is forbidden: {why}', group=row.group, kind=row.plural, name=name
         )
 
-    def settle(self, *, written: bool) -> None:
+    async def settle(self, *, written: bool) -> None:
         """Tell the plug-ins how it ended."""
         for callback in self.done if written else reversed(self.undo):
-            callback()
+            if (more := callback()) is not None:
+                await more
 
 
 class Objects(Protocol):
@@ -111,6 +126,11 @@ class Chain:
         """Run every mutating plug-in that wants this write; `whole` says that it is not just a part of the object."""
         for plugin in self._wanted(attributes, "admit", whole=whole):
             await cast("Mutating", plugin).admit(attributes)
+
+    async def review(self, attributes: Attributes) -> None:
+        """Show webhooks and policies what is asked of a subresource; they may change it."""
+        await self.admit(attributes, whole=False)
+        await self.validate(attributes, whole=False)
 
     async def validate(self, attributes: Attributes, *, whole: bool = True) -> None:
         """Run every validating plug-in that wants this write."""

@@ -38,7 +38,7 @@ def _rule_matches(rule: Tree, attributes: Attributes, versions: frozenset[str]) 
     if scope != "*" and (scope == "Namespaced") != row.namespaced:
         return False
     names = rule.get("resourceNames")
-    if names and (attributes.obj["metadata"].get("name") or attributes.target.name) not in names:
+    if names and attributes.name not in names:
         return False
     wished = rule.get("apiVersions") or ()
     return (

@@ -1,196 +1,175 @@
 """
-Service addresses: a ClusterIP is given once, and again only after its Service is gone.
+Service addresses and node ports: each is given once, and again only after its Service is gone.
 
-The pool lives in memory; it is filled from the stored Services before the first request. Taking
-an address is one step without waiting, so concurrent creates cannot get the same one.
+What is taken is known in memory, from the stored Services on; taking is one step without waiting, so
+concurrent creates cannot get the same. IPAddress objects are written when nothing can refuse the
+Service any more, and removed after it.
 """
 
 import asyncio
-import ipaddress
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from functools import partial
 
 from edgekube.api.errors import Cause, InternalError, Invalid
+from edgekube.api.resource import Key
+from edgekube.apiserver.addresses.book import Book
+from edgekube.apiserver.addresses.pool import Ledger, Pool, port_band
+from edgekube.apiserver.addresses.ranges import Ranges, number_of
+from edgekube.apiserver.addresses.services import (
+    HEADLESS,
+    addresses_of,
+    needs_health_port,
+    needs_node_ports,
+    ports_of,
+)
 from edgekube.apiserver.admission.base import Attributes
+from edgekube.apiserver.registry.meta import utcnow
 from edgekube.apiserver.request import Tree
 
 log = logging.getLogger(__name__)
 
-HEADLESS = "None"
-KUBERNETES, DNS = 1, 10
 REPAIR_SECONDS = 180.0
 IN_FLIGHT_SECONDS = 120.0
 """How long a write may take, and so what it was given be without a Service."""
-"""Offsets that are only given by name: the API's Service and the cluster's DNS."""
-
-
-class Pool:
-    """Numbers from `first` to `last`; new ones are drawn from the upper band first (KEP-3070)."""
-
-    def __init__(self, first: int, last: int, *, reserved: Iterable[int] = ()) -> None:
-        self.first, self.last = first, last
-        self.reserved = frozenset(reserved)
-        self._taken: dict[int, float] = {}
-        """Since when (monotonic seconds)."""
-        size = last - first + 1
-        self._band = first + min(max(16, size // 16), 256, size - 1)
-
-    def __contains__(self, number: int) -> bool:
-        return self.first <= number <= self.last
-
-    def take(self, number: int) -> bool:
-        """Take this one; False when it is taken."""
-        if number in self._taken:
-            return False
-        self._taken[number] = time.monotonic()
-        return True
-
-    def give(self, number: int) -> None:
-        """Take it back."""
-        self._taken.pop(number, None)
-
-    def settle(self, used: Iterable[int], before: float) -> set[int]:
-        """Hold exactly what is used, and what was taken since `before`; return what had leaked."""
-        used = set(used)
-        leaked = {n for n, since in self._taken.items() if n not in used and since < before}
-        for number in leaked:
-            del self._taken[number]
-        for number in used - self._taken.keys():
-            self._taken[number] = before
-        return leaked
-
-    def draw(self) -> int | None:
-        """Take any; None when none is left."""
-        for low, high in ((self._band, self.last), (self.first, self._band - 1)):
-            if low > high:
-                continue
-            start = random.randint(low, high)  # noqa: S311 - spreading, no secret
-            for number in chain(range(start, high + 1), range(low, start)):
-                if number not in self.reserved and self.take(number):
-                    return number
-        return None
+WRITES = frozenset({"create", "update", "delete"})
+SERVICES = frozenset({"services"})
 
 
 class Addresses:
-    """Allocation of ClusterIPs and node ports for Services."""
+    """Gives Services addresses and node ports, before they are validated."""
 
-    verbs = frozenset({"create", "update", "delete"})
-    resources = frozenset({"services"})
+    verbs = WRITES
+    resources = SERVICES
 
-    def __init__(self, cidr: str, node_ports: tuple[int, int] = (30000, 32767)) -> None:
-        network = ipaddress.ip_network(cidr)
-        base = int(network.network_address)
-        self.network = network
-        self.addresses = Pool(
-            base + 1, int(network.broadcast_address) - 1, reserved=(base + KUBERNETES, base + DNS)
-        )
-        self.ports = Pool(*node_ports)
+    def __init__(self, ranges: Ranges, book: Book, node_ports: tuple[int, int] = (30000, 32767)) -> None:
+        self.ranges, self.book = ranges, book
+        self.taken_ports = Ledger()
+        first, last = node_ports
+        self.ports = Pool(first, last, ledger=self.taken_ports, band=port_band(last - first + 1))
 
-    def load(self, services: Iterable[Tree]) -> None:
-        """Take what stored Services have."""
+    async def load(self, services: Iterable[Tree]) -> None:
+        """Take what stored Services have; their IPAddress objects are put right."""
+        services = tuple(services)
         for service in services:
-            for address in _addresses(service):
-                self.addresses.take(_number(address))
-            for port in _node_ports(service):
-                self.ports.take(port)
+            for address in addresses_of(service):
+                self.ranges.ledger.take(number_of(address))
+            for port in ports_of(service):
+                self.taken_ports.take(port)
+        # Nothing is under way yet.
+        await self.book.repair(services, utcnow(), timedelta())
 
     async def repair(self, services: Callable[[], Awaitable[Iterable[Tree]]]) -> None:
         """Look every few minutes for what leaked, or was given by another server; until cancelled."""
         while True:
             await asyncio.sleep(REPAIR_SECONDS)
             before, found = time.monotonic() - IN_FLIGHT_SECONDS, tuple(await services())
-            addresses = [_number(address) for service in found for address in _addresses(service)]
-            leaked = self.addresses.settle(addresses, before)
-            ports = self.ports.settle((port for service in found for port in _node_ports(service)), before)
+            await self.book.repair(found, utcnow(), timedelta(seconds=IN_FLIGHT_SECONDS))
+            addresses = [number_of(address) for service in found for address in addresses_of(service)]
+            leaked = self.ranges.ledger.settle(addresses, before)
+            ports = self.taken_ports.settle((port for service in found for port in ports_of(service)), before)
             if leaked or ports:
-                shown = [*(str(ipaddress.ip_address(n)) for n in leaked), *map(str, ports)]
+                shown = [*map(self.ranges.address, leaked), *map(str, ports)]
                 log.warning("took back what no Service has: %s", ", ".join(shown))
 
     async def admit(self, attributes: Attributes) -> None:
         """Fill in addresses and ports; give back those no longer used when the write is done."""
         if attributes.verb == "delete":
-            attributes.done.append(
-                lambda: self._give(_addresses(attributes.obj), _node_ports(attributes.obj))
-            )
+            gone, ports = addresses_of(attributes.obj), ports_of(attributes.obj)
+            attributes.done.append(partial(self._give, attributes, gone, ports))
             return
         old = attributes.old or {"spec": {}}
-        self._address(attributes, old)
+        await self._address(attributes, old)
         self._node_ports(attributes, old)
-        gone = set(_addresses(old)) - set(_addresses(attributes.obj))
-        ports = set(_node_ports(old)) - set(_node_ports(attributes.obj))
+        self._health_port(attributes, old)
+        gone = sorted(set(addresses_of(old)) - set(addresses_of(attributes.obj)))
+        ports = sorted(set(ports_of(old)) - set(ports_of(attributes.obj)))
         if gone or ports:
-            attributes.done.append(lambda: self._give(gone, ports))
+            attributes.done.append(partial(self._give, attributes, gone, ports))
 
-    def _address(self, attributes: Attributes, old: Tree) -> None:
+    async def _address(self, attributes: Attributes, old: Tree) -> None:
         spec = attributes.obj["spec"]
         if spec.get("type", "ClusterIP") == "ExternalName":
-            spec.pop("clusterIP", None)
-            spec.pop("clusterIPs", None)
             return
+        if attributes.old is None:
+            self._check_families(attributes)
         asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        before = old["spec"].get("clusterIP", "")
-        if before and asked and asked != before:
-            raise _invalid(
-                attributes, "spec.clusterIPs[0]", f'Invalid value: "{asked}": may not change once set'
-            )
-        if not before:
-            asked = asked if asked == HEADLESS else self._allocate(attributes, asked)
-        spec["clusterIP"] = asked or before
-        spec["clusterIPs"] = [spec["clusterIP"]]
+        if old["spec"].get("clusterIP"):
+            # It stays; a different one is refused by the validation that follows.
+            return
+        given = asked if asked == HEADLESS else await self._allocate(attributes, asked)
+        spec["clusterIP"] = given
+        spec["clusterIPs"] = [given, *(spec.get("clusterIPs") or ())[1:]]
 
-    def _allocate(self, attributes: Attributes, asked: str) -> str:
-        if not asked:
-            number = self.addresses.draw()
-            if number is None:
-                raise InternalError("Internal error occurred: failed to allocate a serviceIP: range is full")
-        else:
-            number = self._asked(attributes, asked)
-        attributes.undo.append(lambda: self.addresses.give(number))
-        return str(ipaddress.ip_address(number))
+    def _check_families(self, attributes: Attributes) -> None:
+        spec, mine = attributes.obj["spec"], f"IPv{self.ranges.network.version}"
+        if spec.get("ipFamilyPolicy") == "RequireDualStack":
+            message = (
+                'Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services'
+            )
+            raise _invalid(attributes, "spec.ipFamilyPolicy", message)
+        for index, family in enumerate(spec.get("ipFamilies") or ()):
+            if family in {"IPv4", "IPv6"} and family != mine:
+                message = f'Invalid value: "{family}": not configured on this cluster'
+                raise _invalid(attributes, f"spec.ipFamilies[{index}]", message)
+
+    async def _allocate(self, attributes: Attributes, asked: str) -> str:
+        number = self._asked(attributes, asked) if asked else await self._draw()
+        attributes.undo.append(partial(self.ranges.ledger.give, number))
+        return self.ranges.address(number)
+
+    async def _draw(self) -> int:
+        while (number := self.ranges.draw()) is not None:
+            if not await self.book.has(self.ranges.address(number)):
+                return number
+            # Somebody else's IPAddress: it stays taken until the next repair finds it free.
+        raise InternalError("Internal error occurred: failed to allocate a serviceIP: range is full")
 
     def _asked(self, attributes: Attributes, asked: str) -> int:
         failed = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: '
         try:
-            number = int(ipaddress.ip_address(asked))
+            number = number_of(asked)
         except ValueError:
             message = (
                 f'Invalid value: "{asked}": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'
             )
             raise _invalid(attributes, "spec.clusterIPs[0]", message) from None
-        if number not in self.addresses:
-            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {self.network}"
+        if number not in self.ranges:
+            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {self.ranges}"
             raise _invalid(attributes, "spec.clusterIPs", failed + why)
-        if not self.addresses.take(number):
+        if not self.ranges.ledger.take(number):
             raise _invalid(attributes, "spec.clusterIPs", failed + "provided IP is already allocated")
         return number
 
     def _node_ports(self, attributes: Attributes, old: Tree) -> None:
-        spec = attributes.obj["spec"]
-        wanted = spec.get("type") == "NodePort" or (
-            spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts", True)
-        )
-        had, mine = set(_node_ports(old)), set[int]()
-        by_port = {
-            (p.get("protocol"), p.get("port")): p.get("nodePort") for p in old["spec"].get("ports") or ()
-        }
+        spec, before = attributes.obj["spec"], old["spec"]
+        if spec.get("type") not in {"NodePort", "LoadBalancer"}:
+            return
+        every = needs_node_ports(spec)
+        had, mine = set(ports_of(old)), set[int]()
+        kept = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in before.get("ports") or ()}
         for index, port in enumerate(spec.get("ports") or ()):
-            if not wanted:
-                if spec.get("type", "ClusterIP") == "ClusterIP":
-                    port.pop("nodePort", None)
+            number = port.get("nodePort")
+            if not number and not every:
                 continue
-            number = port.get("nodePort") or by_port.get((port.get("protocol"), port.get("port")))
+            number = number or kept.get((port.get("protocol"), port.get("port")))
             # One port of a Service may serve TCP and UDP alike.
             if number not in had and number not in mine:
-                number = self._port(attributes, index, number)
+                number = self._port(attributes, f"spec.ports[{index}].nodePort", number)
             mine.add(number)
             port["nodePort"] = number
 
-    def _port(self, attributes: Attributes, index: int, asked: int | None) -> int:
-        field = f"spec.ports[{index}].nodePort"
-        if asked is None:
+    def _health_port(self, attributes: Attributes, old: Tree) -> None:
+        spec, before = attributes.obj["spec"], old["spec"]
+        if not needs_health_port(spec) or (needs_health_port(before) and before.get("healthCheckNodePort")):
+            return
+        asked = spec.get("healthCheckNodePort")
+        spec["healthCheckNodePort"] = self._port(attributes, "spec.healthCheckNodePort", asked)
+
+    def _port(self, attributes: Attributes, field: str, asked: int | None) -> int:
+        if not asked:
             number = self.ports.draw()
             if number is None:
                 raise InternalError("Internal error occurred: failed to allocate a nodePort: range is full")
@@ -199,31 +178,47 @@ class Addresses:
             if number not in self.ports:
                 why = f"provided port is not in the valid range. The range of valid ports is {self.ports.first}-{self.ports.last}"
                 raise _invalid(attributes, field, f"Invalid value: {number}: {why}")
-            if not self.ports.take(number):
+            if not self.taken_ports.take(number):
                 raise _invalid(
                     attributes, field, f"Invalid value: {number}: provided port is already allocated"
                 )
-        attributes.undo.append(lambda: self.ports.give(number))
+        attributes.undo.append(partial(self.taken_ports.give, number))
         return number
 
-    def _give(self, addresses: Iterable[str], ports: Iterable[int]) -> None:
+    async def _give(self, attributes: Attributes, addresses: Sequence[str], ports: Sequence[int]) -> None:
         for address in addresses:
-            self.addresses.give(_number(address))
+            await self.book.free(address, owner(attributes))
+            self.ranges.ledger.give(number_of(address))
         for port in ports:
-            self.ports.give(port)
+            self.taken_ports.give(port)
 
 
-def _number(address: str) -> int:
-    return int(ipaddress.ip_address(address))
+class AddressClaims:
+    """Writes the IPAddress of a Service that nobody refused."""
+
+    verbs = frozenset({"create", "update"})
+    resources = SERVICES
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Claim new addresses; raises Invalid when somebody else was faster."""
+        if attributes.dry_run:
+            return
+        before = addresses_of(attributes.old) if attributes.old else ()
+        for address in addresses_of(attributes.obj):
+            if address in before:
+                continue
+            if not await self.book.claim(address, owner(attributes), utcnow()):
+                message = f'Invalid value: ["{address}"]: failed to allocate IP {address}: provided IP is already allocated'
+                raise _invalid(attributes, "spec.clusterIPs", message)
+            attributes.undo.append(partial(self.book.free, address, owner(attributes)))
 
 
-def _addresses(service: Tree) -> list[str]:
-    address = (service.get("spec") or {}).get("clusterIP", "")
-    return [address] if address and address != HEADLESS else []
-
-
-def _node_ports(service: Tree) -> list[int]:
-    return [p["nodePort"] for p in (service.get("spec") or {}).get("ports") or () if p.get("nodePort")]
+def owner(attributes: Attributes) -> Key:
+    """Return the Service written."""
+    return Key(attributes.target.namespace, attributes.obj["metadata"].get("name", ""))
 
 
 def _invalid(attributes: Attributes, field: str, message: str) -> Invalid:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from edgekube.api import quantity
 from edgekube.api.kinds.networking_v1 import INGRESS_CLASSES
 from edgekube.api.kinds.storage_v1 import STORAGE_CLASSES
-from edgekube.api.resource import AnyResource
-from edgekube.apiserver.admission.base import Attributes
+from edgekube.api.resource import AnyResource, Key
+from edgekube.apiserver.admission.base import Attributes, Objects
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 
@@ -34,6 +35,39 @@ class StorageProtection:
         finalizers = attributes.obj["metadata"].setdefault("finalizers", [])
         if name not in finalizers:
             finalizers.append(name)
+
+
+class ClaimResize:
+    """Let only claims grow whose class can make volumes grow (PersistentVolumeClaimResize)."""
+
+    verbs, resources = frozenset({"update"}), CLAIMS
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raise Forbidden when the volume cannot grow."""
+        if attributes.old is None or attributes.subresource:
+            return
+        wanted, had = _asked(attributes.obj), _asked(attributes.old)
+        if not wanted or not had or quantity.parse(wanted) <= quantity.parse(had):
+            return
+        if (attributes.old.get("status") or {}).get("phase") != "Bound":
+            raise attributes.forbid("Only bound persistent volume claims can be expanded")
+        name = attributes.obj["spec"].get("storageClassName") or (
+            attributes.obj["metadata"].get("annotations") or {}
+        ).get(OLD_CLASS)
+        found = await self._objects.find(STORAGE_CLASSES, Key("", name)) if name else None
+        if not (found or {}).get("allowVolumeExpansion"):
+            raise attributes.forbid(
+                "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must "
+                "support resize"
+            )
+
+
+def _asked(claim: Tree) -> str:
+    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return str(requests.get("storage", ""))
 
 
 class DefaultStorageClass:

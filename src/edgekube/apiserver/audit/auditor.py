@@ -30,6 +30,8 @@ class Record:
         event = {**self._event, "stage": name, "stageTimestamp": _now()}
         if response is not None:
             event.update(_answer(self._rule, self._request, response))
+        if self._request.notes:
+            event["annotations"] = self._request.notes
         self._sink.put(msgspec.json.encode(event))
 
 

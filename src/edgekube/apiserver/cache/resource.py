@@ -191,21 +191,28 @@ class ResourceCache:
     # ---- following the store ----
 
     async def run(self) -> None:
-        """Follow the store until cancelled; when it is away or has forgotten too much, start again with a list."""
+        """
+        Follow the store until cancelled.
+
+        After an outage it goes on where it was. Only when the store no longer has what was missed is
+        it listed again.
+        """
+        listed = False
         while True:
             try:
+                if not listed:
+                    self._take(await self._store.list(self.prefix))
+                    listed = True
                 await self._follow()
             except Compacted:
                 log.info("%s: the store no longer has what we missed; listing again", self.prefix)
+                listed = False
             except StoreUnavailable as error:
                 log.warning("%s: %s; asking again in %g s", self.prefix, error, RETRY)
                 await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        page = await self._store.list(self.prefix)
-        self._relist(page)
-        self.ready.set()
-        async for changes in self._store.watch(self.prefix, after=page.revision):
+        async for changes in self._store.watch(self.prefix, after=self.revision):
             self._publish(filter(None, map(self._occurrence, changes)), changes[-1].record.revision)
         raise StoreUnavailable("the watch ended")
 
@@ -232,29 +239,24 @@ class ResourceCache:
         entry = replace(last, revision=revision, raw=with_revision(last.raw, revision))
         return Occurrence(entry, last, deleted=True)
 
-    def _relist(self, page: Page) -> None:
-        """Take over a list; what differs from what we had becomes events, in order of revision."""
-        listed = {record.key.removeprefix(self.prefix): record for record in page.records}
-        first = not self.ready.is_set()
-        found: list[Occurrence] = []
-        for path, last in self._entries.items():
-            if path not in listed:
-                found.append(self._gone(last, page.revision))
-        for path, record in listed.items():
-            previous = self._entries.get(path)
-            if previous is not None and previous.revision == record.revision:
-                continue
-            entry = self._entry(record)
-            if entry is not None:
-                found.append(Occurrence(entry, previous))
-            elif previous is not None:
-                found.append(self._gone(previous, page.revision))
-        if first:
-            self._entries = {occurrence.entry.path: occurrence.entry for occurrence in found}
-            self._paths = sorted(self._entries)
-            self.floor = page.revision
-            found = []
-        self._publish(sorted(found, key=lambda occurrence: occurrence.revision), page.revision)
+    def _take(self, page: Page) -> None:
+        """
+        Begin anew with a list.
+
+        What happened since the last change we know of cannot be told any more: not which objects came
+        and went meanwhile, nor when. So there is no history before this list, and every watch ends as
+        one that starts too early does: its client lists again (410 Gone).
+        """
+        entries = filter(None, map(self._entry, page.records))
+        self._entries = {entry.path: entry for entry in entries}
+        self._paths = sorted(self._entries)
+        self._history.clear()
+        self._weight = 0
+        self.floor = page.revision
+        for watcher in self._watchers.all():
+            watcher.expire()
+        self._publish((), page.revision)
+        self.ready.set()
 
     def _publish(self, occurrences: Iterable[Occurrence], revision: int) -> None:
         for occurrence in occurrences:

@@ -91,17 +91,23 @@ class Watcher:
         if self._lost:
             return
         if len(self._pending) >= self._limit:
-            self._lost = True
-            self._pending.clear()
+            self.expire()
         else:
             self._pending.append(event)
+            self._wake.set()
+
+    def expire(self) -> None:
+        """End the watch with Expired: its client has missed something."""
+        self._lost = True
+        self._pending.clear()
         self._wake.set()
 
     async def batch(self) -> Sequence[WatchEvent]:
         """
         Return what waits; wait if nothing does. An empty batch: the watch is over, or was nudged.
 
-        May be cancelled without loss. Raises Expired when the client was too slow.
+        May be cancelled without loss. Raises Expired when the client was too slow, or the cache itself
+        missed something.
         """
         while not (self._initial or self._pending or self._closed or self._lost or self._nudged):
             self._wake.clear()

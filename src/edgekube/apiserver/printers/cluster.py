@@ -65,6 +65,14 @@ def policy_cells(policy: Tree, now: datetime) -> list[Any]:
     return [name(policy), len(about.get("validations") or ()), shown, age(policy, now)]
 
 
+def mutations_cells(policy: Tree, now: datetime) -> list[Any]:
+    """Return a MutatingAdmissionPolicy's cells."""
+    about = spec(policy)
+    kind = about.get("paramKind")
+    shown = f"{kind['apiVersion']}/{kind['kind']}" if kind else UNSET
+    return [name(policy), len(about.get("mutations") or ()), shown, age(policy, now)]
+
+
 def binding_cells(binding: Tree, now: datetime) -> list[Any]:
     """Return a ValidatingAdmissionPolicyBinding's cells."""
     about = spec(binding)
@@ -130,6 +138,12 @@ PRINTERS = {
         columns(integer("Validations"), "ParamKind", AGE), policy_cells
     ),
     f"validatingadmissionpolicybindings.{_ADMISSION}": Printer(
+        columns("PolicyName", "ParamRef", AGE), binding_cells
+    ),
+    f"mutatingadmissionpolicies.{_ADMISSION}": Printer(
+        columns(integer("Mutations"), "ParamKind", AGE), mutations_cells
+    ),
+    f"mutatingadmissionpolicybindings.{_ADMISSION}": Printer(
         columns("PolicyName", "ParamRef", AGE), binding_cells
     ),
     "apiservices.apiregistration.k8s.io": Printer(columns("Service", "Available", AGE), api_service_cells),

@@ -14,7 +14,12 @@ MAX_BASE = 63 - SUFFIX
 
 def generated_name(base: str) -> str:
     """Return `base` with a random suffix, at most 63 characters long."""
-    return base[:MAX_BASE] + "".join(secrets.choice(ALPHABET) for _ in range(SUFFIX))
+    # One call for all letters: each lets go of the interpreter, which another thread may then take.
+    number, letters = secrets.randbits(64), []
+    for _ in range(SUFFIX):
+        number, letter = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[letter])
+    return base[:MAX_BASE] + "".join(letters)
 
 
 def timestamp(now: datetime) -> str:

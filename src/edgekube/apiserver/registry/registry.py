@@ -50,7 +50,11 @@ class Action:
     """Who owns what this write changes (fieldManager)."""
     applied: bool = False
     """Whether the wished form says itself who owns what (server-side apply)."""
+    reviewed: bool = False
+    """Whether webhooks and policies have seen it in another form already."""
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """Annotations of the request's audit event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,9 @@ class Registry:
             self._own(action, obj, None)
             stored = await self._insert(action, obj, tries=NAME_TRIES if generated else 1)
         except REFUSED:
-            attributes.settle(written=False)
+            await attributes.settle(written=False)
             raise
-        attributes.settle(written=not action.dry_run)
+        await attributes.settle(written=not action.dry_run)
         return Outcome(stored.body, created=True)
 
     async def _insert(self, action: Action, obj: Tree, *, tries: int) -> Stored:
@@ -181,9 +185,9 @@ class Registry:
             await self.admission.validate(attributes, whole=part.admitted)
             outcome = await self._save(action, new, old, stored, part=part)
         except REFUSED:
-            attributes.settle(written=False)
+            await attributes.settle(written=False)
             raise
-        attributes.settle(written=not action.dry_run)
+        await attributes.settle(written=not action.dry_run)
         if outcome.gone and not action.dry_run:
             await self._settle_removed(action, new)
         return outcome
@@ -236,7 +240,7 @@ class Registry:
             return Outcome(stored.body, gone=verdict.remove)
         if verdict.remove:
             removed = await self.storage.remove(row, key, expected=stored.revision)
-            attributes.settle(written=True)
+            await attributes.settle(written=True)
             return Outcome(with_revision(stored.body, removed), gone=True)
         if verdict.marked is None:
             return Outcome(stored.body)
@@ -258,12 +262,12 @@ class Registry:
         attributes = self._attributes("delete", action, obj)
         attributes.settling = True
         await self.admission.admit(attributes)
-        attributes.settle(written=True)
+        await attributes.settle(written=True)
 
     def _attributes(self, verb: str, action: Action, obj: Tree, old: Tree | None = None) -> Attributes:
         return Attributes(
             verb=verb, target=action.target, obj=obj, old=old, user=action.user, dry_run=action.dry_run,
-            warnings=action.warnings,
+            warnings=action.warnings, notes=action.notes, reviewed=action.reviewed,
         )  # fmt: skip
 
     def _validate(

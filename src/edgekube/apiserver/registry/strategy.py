@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgekube.api.qos import qos_class
 from edgekube.api.resource import AnyResource, Durability
-from edgekube.apiserver.registry import workloads
+from edgekube.apiserver.registry import services, workloads
 from edgekube.apiserver.request import Tree
 
 OnCreate = Callable[[Tree], None]
@@ -80,33 +80,6 @@ def merge_string_data(secret: Tree, _old: Tree | None = None) -> None:
 def pending_volume(obj: Tree) -> None:
     """Give a new PersistentVolume or claim its phase."""
     obj["status"] = {"phase": "Pending"}
-
-
-def keep_cluster_ip(new: Tree, old: Tree) -> None:
-    """An update that leaves the address out keeps it; so do node ports."""
-    spec, before = new["spec"], old["spec"]
-    if spec.get("type") == "ExternalName" or before.get("type") == "ExternalName":
-        return
-    for field in ("clusterIP", "clusterIPs"):
-        if not spec.get(field) and before.get(field):
-            spec[field] = before[field]
-
-
-EXTERNAL = ("NodePort", "LoadBalancer")
-BY_TYPE = {
-    "externalTrafficPolicy": EXTERNAL, "healthCheckNodePort": ("LoadBalancer",), "loadBalancerClass": ("LoadBalancer",),
-    "allocateLoadBalancerNodePorts": ("LoadBalancer",),
-}  # fmt: skip
-"""Fields of a Service that only some types have."""
-
-
-def drop_by_type(new: Tree, old: Tree) -> None:
-    """A change of type takes fields along that the new type does not have, unless they were changed too."""
-    spec, before = new["spec"], old["spec"]
-    for field, types in BY_TYPE.items():
-        gone = before.get("type") in types and spec.get("type") not in types
-        if gone and spec.get(field) == before.get(field):
-            spec.pop(field, None)
 
 
 def keep_spec(new: Tree, old: Tree) -> None:
@@ -227,7 +200,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "secrets": Strategy(on_create=(merge_string_data,), on_update=(merge_string_data,), generation_of=()),
     "serviceaccounts": Strategy(generation_of=(), returns_deleted=True),
     "services": Strategy(
-        on_update=(keep_cluster_ip, drop_by_type), generation_of=(), create_on_update=True, returns_deleted=True,
+        on_update=(services.drop_by_type, services.keep_allocated), generation_of=(), create_on_update=True, returns_deleted=True,
         status_durability=Durability.DURABLE,
     ),
     "endpoints": Strategy(generation_of=(), create_on_update=True),

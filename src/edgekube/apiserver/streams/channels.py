@@ -1,11 +1,14 @@
 """
-Exec and attach over WebSocket channels (v4.channel.k8s.io, v5.channel.k8s.io; KEP-4006).
+Exec and attach over WebSocket channels (channel.k8s.io to v5.channel.k8s.io; KEP-4006).
 
 Each binary message begins with a channel byte: 0 stdin, 1 stdout, 2 stderr, 3 the final Status,
-4 the terminal's size; in v5, 255 followed by a channel closes that channel.
+4 the terminal's size; in v5, 255 followed by a channel closes that channel. The base64 variants have
+the channel as a digit and the rest in base64. Before v4, which is also what a client speaks that names
+no protocol, the last message is an error's text, and of success nothing is said.
 """
 
 import asyncio
+import base64
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -14,7 +17,12 @@ from edgekube.api.errors import InternalError
 from edgekube.transport.base import ERROR, RESIZE, STDIN, Stream, StreamClosed
 
 V5 = "v5.channel.k8s.io"
-PROTOCOLS = (V5, "v4.channel.k8s.io")
+V4, V4_TEXT, PLAIN, PLAIN_TEXT = (
+    "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io",
+)  # fmt: skip
+PROTOCOLS = (V5, V4, V4_TEXT, PLAIN, PLAIN_TEXT)
+IN_TEXT = frozenset({V4_TEXT, PLAIN_TEXT})
+WITHOUT_STATUS = frozenset({None, PLAIN, PLAIN_TEXT})
 CLOSE = 255
 SUCCESS = b'{"metadata":{},"status":"Success"}'
 
@@ -33,11 +41,9 @@ async def bridge(socket: web.WebSocketResponse, stream: Stream) -> None:
 async def _feed(socket: web.WebSocketResponse, stream: Stream) -> None:
     try:
         async for message in socket:
-            data = message.data
-            if message.type is WSMsgType.TEXT:
-                data = message.data.encode()
-            elif message.type is not WSMsgType.BINARY:
+            if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 continue
+            data = _read(socket, message.data)
             if data[:1] == bytes((CLOSE,)) and socket.ws_protocol == V5:
                 if data[1:2] == bytes((STDIN,)):
                     await stream.send(STDIN, b"")
@@ -56,12 +62,44 @@ async def _drain(socket: web.WebSocketResponse, stream: Stream) -> None:
             channel, data = frame
             if data:
                 told = told or channel == ERROR
-                await socket.send_bytes(bytes((channel,)) + data)
+                await _write(socket, channel, data)
         if not told:
-            await socket.send_bytes(bytes((ERROR,)) + SUCCESS)
+            await _write(socket, ERROR, SUCCESS)
     except StreamClosed as error:
         if not told and not socket.closed:
             status = msgspec.json.encode(InternalError(error.reason).tree())
-            await socket.send_bytes(bytes((ERROR,)) + status)
+            await _write(socket, ERROR, status)
     except ConnectionResetError:
         return
+
+
+def _read(socket: web.WebSocketResponse, data: str | bytes) -> bytes:
+    """Return a message as channel byte and content; b"" for one that cannot be read."""
+    raw = data.encode() if isinstance(data, str) else data
+    if socket.ws_protocol not in IN_TEXT:
+        return raw
+    try:
+        return bytes((int(raw[:1]),)) + base64.b64decode(raw[1:], validate=True)
+    except ValueError:
+        return b""
+
+
+async def _write(socket: web.WebSocketResponse, channel: int, data: bytes) -> None:
+    if channel == ERROR and socket.ws_protocol in WITHOUT_STATUS:
+        data = _message(data)
+        if not data:
+            return
+    if socket.ws_protocol in IN_TEXT:
+        await socket.send_str(f"{channel}{base64.b64encode(data).decode()}")
+    else:
+        await socket.send_bytes(bytes((channel,)) + data)
+
+
+def _message(status: bytes) -> bytes:
+    """Return what a Status says of a failure; b"" for success."""
+    try:
+        tree = msgspec.json.decode(status)
+    except msgspec.DecodeError:
+        return status
+    failed = isinstance(tree, dict) and tree.get("status") != "Success"
+    return str(tree.get("message", "")).encode() if failed else b""

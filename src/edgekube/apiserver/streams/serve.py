@@ -62,6 +62,7 @@ async def _close_when_gone(request: web.BaseRequest, stream: Stream) -> None:
 async def _command(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
+    # As Kubernetes does: who offers no protocol speaks the first one.
     _need_websocket(request)
     stream = await gateway.open(pod.spec.node_name, wish)
     try:
@@ -77,7 +78,7 @@ async def _forward(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
     # As Kubernetes does: who offers no protocol speaks v4 channels.
-    _need_websocket(request, default=True)
+    _need_websocket(request)
     ports = [_port(text) for value in request.query.getall("ports", ()) for text in value.split(",")]
     socket = web.WebSocketResponse(protocols=(*forward.PROTOCOLS, *channels.PROTOCOLS), max_msg_size=0)
     await socket.prepare(request)
@@ -103,12 +104,12 @@ def _port(text: str) -> int:
     raise BadRequest(f'ports: Invalid value: "{text}": must be between 1 and 65535')
 
 
-def _need_websocket(request: web.BaseRequest, *, default: bool = False) -> None:
+def _need_websocket(request: web.BaseRequest) -> None:
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise BadRequest(
             "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) for streams"
         )
-    if default and not request.headers.get(PROTOCOLS):
+    if not request.headers.get(PROTOCOLS):
         return
     offered = {name.strip() for name in request.headers.get(PROTOCOLS, "").split(",")}
     if offered.isdisjoint({*channels.PROTOCOLS, *forward.PROTOCOLS}):

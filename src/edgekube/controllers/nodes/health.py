@@ -7,7 +7,7 @@ import msgspec
 
 from edgekube.api.types import core_v1
 from edgekube.control.clock import stamp
-from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE
+from edgekube.control.taints import NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE
 
 REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 """Conditions that nobody can know of a lost node."""
@@ -82,6 +82,22 @@ def _lost(node: core_v1.Node, now: float) -> tuple[core_v1.NodeCondition, ...]:
 _WANTED: Mapping[str, str] = {"Unknown": UNREACHABLE, "False": NOT_READY, "": NOT_READY}
 
 
+TROUBLES: Mapping[str, str] = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+    "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
+}
+"""Condition → the taint a node has while it is true."""
+
+
+def _troubles(node: core_v1.Node, *, lost: bool) -> set[str]:
+    # What a lost node had is not known any more.
+    true = {c.type for c in node.status.conditions if c.status == "True"} if not lost else set()
+    found = {key for condition, key in TROUBLES.items() if condition in true}
+    return found | {UNSCHEDULABLE} if node.spec.unschedulable else found
+
+
 def _taints(
     node: core_v1.Node, ready_status: str, now: float, *, lost: bool, evict: bool
 ) -> tuple[core_v1.Taint, ...]:
@@ -91,7 +107,9 @@ def _taints(
     # A connection lost a moment ago keeps new pods away; only real silence drives pods out.
     if key and evict and (lost or key == NOT_READY or (key, NO_EXECUTE) in have):
         wanted.add((key, NO_EXECUTE))
+    wanted |= {(name, NO_SCHEDULE) for name in _troubles(node, lost=lost)}
     ours = {(name, effect) for name in (NOT_READY, UNREACHABLE) for effect in (NO_SCHEDULE, NO_EXECUTE)}
+    ours |= {(name, NO_SCHEDULE) for name in (*TROUBLES.values(), UNSCHEDULABLE)}
     kept = [t for t in node.spec.taints if (t.key, t.effect) not in ours or (t.key, t.effect) in wanted]
     added = sorted((effect, name) for name, effect in wanted - have)
     return (*kept, *(core_v1.Taint(key=name, effect=effect, time_added=stamp(now)) for effect, name in added))

@@ -17,9 +17,9 @@ FIRST = 8
 """The first register; a concatenation of three takes 8, 9 and 10."""
 
 _NETWORK, _TRANSPORT = 1, 2
-_EQUAL, _NOT_EQUAL = 0, 1
+_EQUAL, _NOT_EQUAL, _AT_MOST, _AT_LEAST = 0, 1, 3, 5
 _MARK, _L4PROTO = 3, 16
-_DROP, _JUMP, _GOTO, _RETURN = 0, -3, -4, -5
+_DROP, _ACCEPT, _JUMP, _GOTO, _RETURN = 0, 1, -3, -4, -5
 _LOCAL = 2
 _FROM, _TO = 1, 2
 _NUMBER_HEADER = struct.Struct("=HH")
@@ -53,6 +53,11 @@ def goto_chain(chain: str) -> bytes:
 def drop() -> bytes:
     """Say `drop`."""
     return _decide(_DROP)
+
+
+def accept() -> bytes:
+    """Say `accept`: this base chain has no objection."""
+    return _decide(_ACCEPT)
 
 
 def _decide(code: int, chain: str = "") -> bytes:
@@ -102,6 +107,31 @@ def of_protocol(transport: Transport) -> bytes:
 def port(register: int) -> bytes:
     """Load `th dport`."""
     return payload(_TRANSPORT, 2, 2, register)
+
+
+def ports(first: int, last: int) -> bytes:
+    """Say `th dport first-last`, both included."""
+    low, high = struct.pack(">H", first), struct.pack(">H", last)
+    if first == last:
+        return port(FIRST) + compare(low)
+    bounds = [
+        expression("cmp", number(1, FIRST), number(2, relation), nest(3, data(value)))
+        for relation, value in ((_AT_LEAST, low), (_AT_MOST, high))
+    ]
+    return port(FIRST) + b"".join(bounds)
+
+
+def ongoing() -> bytes:
+    """Say `ct state established,related`."""
+    load = expression("ct", number(1, FIRST), number(2, 0))
+    return (
+        load
+        + _mask(FIRST, struct.pack("=I", _ESTABLISHED | _RELATED), bytes(4))
+        + compare(bytes(4), equal=False)
+    )
+
+
+_ESTABLISHED, _RELATED = 2, 4
 
 
 def original_destination(register: int = FIRST) -> bytes:

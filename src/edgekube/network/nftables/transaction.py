@@ -29,10 +29,8 @@ _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 
 _NEWSET, _DELSET, _NEWELEMENT, _DELELEMENT = 9, 11, 12, 14
 _BEGIN, _END = 0x10, 0x11
 _GET_RULE = 10 << 8 | 7
-_FAMILY = b"\2\0\0\0"
-"""struct nfgenmsg of a request about family ip."""
 _SUBSYSTEM = 10
-_IPV4 = 2
+IPV4, IPV6 = 2, 10
 _HEADER = struct.Struct("=IHHIIBBH")
 _ANONYMOUS, _CONSTANT, _INTERVAL, _MAP, _EVAL = 1, 2, 4, 8, 0x20
 _INTERVAL_END = 1
@@ -76,10 +74,11 @@ class Step:
 
 
 class Transaction:
-    """Changes of one table of family `ip`."""
+    """Changes of one table, of family `ip` or, so asked, `ip6`."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, *, family: int = IPV4) -> None:
         self.steps: list[Step] = []
+        self._family = family
         self._table_name = table
         self._table = text(1, table)
         self._set_id = 0
@@ -185,7 +184,9 @@ class Transaction:
         for sequence, step in enumerate(self.steps, first + 1):
             flags = step.flags | REQUEST | (ACK if sequence == last else 0)
             kind = _SUBSYSTEM << 8 | step.type
-            parts.append(_HEADER.pack(20 + len(step.body), kind, flags, sequence, 0, _IPV4, 0, 0) + step.body)
+            parts.append(
+                _HEADER.pack(20 + len(step.body), kind, flags, sequence, 0, self._family, 0, 0) + step.body
+            )
         parts.append(_edge(_END, first))
         return b"".join(parts)
 
@@ -285,10 +286,10 @@ def _comment(kind: int, comment: str) -> bytes:
     return attribute(kind, bytes([0, len(said)]) + said)
 
 
-def count_rules(netlink: Netlink, table: str) -> int:
+def count_rules(netlink: Netlink, table: str, *, family: int = IPV4) -> int:
     """Return how many rules a table holds, 0 when there is no such table."""
     try:
-        return sum(1 for _rule in netlink.dump("rules", _GET_RULE, _FAMILY + text(1, table)))
+        return sum(1 for _rule in netlink.dump("rules", _GET_RULE, bytes([family, 0, 0, 0]) + text(1, table)))
     except NetlinkError as error:
         if error.number == errno.ENOENT:
             return 0

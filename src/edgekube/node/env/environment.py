@@ -9,6 +9,7 @@ from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node.env.downward import Place, field_value, resource_value
+from edgekube.node.env.envfile import BadEnvFile, parse
 from edgekube.node.env.expand import expand
 
 
@@ -25,6 +26,8 @@ class Sources:
     services: Mapping[str, str]
     """What service_environment returned."""
     place: Place
+    file: Callable[[str, str], str | None] = lambda _volume, _path: None
+    """(volume, path in it) → the text of a file; None when it is not there."""
 
 
 def environment(pod: core_v1.Pod, container: core_v1.Container, sources: Sources) -> dict[str, str]:
@@ -92,7 +95,26 @@ def _value_from(
         return _config_map_key(pod, source.config_map_key_ref, sources)
     if source.secret_key_ref is not None:
         return _secret_key(pod, source.secret_key_ref, sources)
+    if source.file_key_ref is not None:
+        return _file_key(source.file_key_ref, sources)
     raise ConfigError("invalid valueFrom: no known source")
+
+
+def _file_key(ref: core_v1.FileKeySelector, sources: Sources) -> str | None:
+    text = sources.file(ref.volume_name, ref.path)
+    if text is None:
+        if ref.optional:
+            return None
+        raise ConfigError(f'couldn\'t find file "{ref.path}" in volume "{ref.volume_name}"')
+    try:
+        value = parse(text).get(ref.key)
+    except BadEnvFile as error:
+        raise ConfigError(
+            f'couldn\'t parse file "{ref.path}" in volume "{ref.volume_name}": {error}'
+        ) from error
+    if value is None and not ref.optional:
+        raise ConfigError(f'environment variable key "{ref.key}" not found in file "{ref.path}"')
+    return value
 
 
 def _config_map_key(pod: core_v1.Pod, ref: core_v1.ConfigMapKeySelector, sources: Sources) -> str | None:

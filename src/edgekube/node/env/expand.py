@@ -6,6 +6,12 @@ from collections.abc import Mapping
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 
 
+def missing(text: str, known: Mapping[str, str]) -> str:
+    """Return the first name that `text` refers to and that is not known; "" none."""
+    names = (match[2] for match in _REFERENCE.finditer(text) if match[1] != "$")
+    return next((name for name in names if name not in known), "")
+
+
 def expand(text: str, known: Mapping[str, str]) -> str:
     """Replace $(NAME) by its value; unknown names stay as they are; $$ is one $."""
 

@@ -7,12 +7,14 @@ means that changes may be missing: the file is set aside, what can be read is ke
 counts as incomplete until the next resync. The file is rewritten when most of it is outdated.
 """
 
+import contextlib
 import logging
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
 import msgspec
@@ -53,6 +55,8 @@ class WishFile:
         self._path = directory / "objects.log"
         self._sizes: dict[str, int] = {}
         self._complete = False
+        self._salvaged: Stored | None = None
+        """What was saved from a damaged file and could not be written yet."""
 
     def load(self) -> Stored:
         """Return what is stored, after repairing the file."""
@@ -75,12 +79,15 @@ class WishFile:
 
     def append(self, record: Record) -> None:
         """Store one record so that it survives a power cut; raises OSError."""
+        if self._salvaged is not None:
+            self._write(self._salvaged)
+            self._salvaged = None
         if not self._path.exists():
             write_atomic(self._path, HEADER, mode=0o600)
         with self._path.open("ab", buffering=0) as file:
             start = file.tell()
             try:
-                file.write(_frame(record))
+                _write_all(file, _frame(record))
                 os.fsync(file.fileno())
             except OSError:
                 # A full disk may have taken half of it.
@@ -94,7 +101,9 @@ class WishFile:
             if delta.raw:
                 self._sizes[delta.key] = _size(delta)
         if size > 2 * sum(self._sizes.values()) + SLACK:
-            self._rewrite()
+            # It is stored already; tidying up can wait until there is room.
+            with contextlib.suppress(OSError):
+                self._rewrite()
 
     def _apply(self, live: dict[str, ObjectDelta], record: Record) -> None:
         if record.complete is not None:
@@ -122,7 +131,11 @@ class WishFile:
         log.error("%s is damaged; set aside as %s, asking the hub again", self._path, aside)
         self._complete = False
         kept = Stored(stored.deltas, complete=False)
-        self._write(kept)
+        try:
+            self._write(kept)
+        except OSError as error:
+            log.error("%s: %s", self._path, error)  # noqa: TRY400 - expected, no traceback
+            self._salvaged = kept
         return kept
 
     def _cut(self, end: int) -> None:
@@ -130,6 +143,13 @@ class WishFile:
             file.truncate(end)
             os.fsync(file.fileno())
         sync_folder(self._path.parent)
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    """Write the whole of it: a disk that is nearly full takes a part without a word (write(2))."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def _frame(record: Record) -> bytes:

@@ -30,6 +30,7 @@ from edgekube.transport.wire import (
     Ack,
     Done,
     Kind,
+    MirrorPod,
     NodeStatusReport,
     PodGone,
     PodStatusReport,
@@ -140,6 +141,10 @@ class NodeLink:
     def volume_gone(self, name: str, uid: str) -> None:
         """Report that the data of a volume being deleted are removed."""
         self._put(("volume", uid), Kind.VOLUME_GONE, VolumeGone(name, uid))
+
+    def mirror_pod(self, pod: core_v1.Pod) -> None:
+        """Ask for a mirror of a static pod; harmless when there is one."""
+        self._put(("mirror", pod.metadata.uid), Kind.MIRROR_POD, MirrorPod(msgspec.json.encode(pod)))
 
     def node_status(self, node: core_v1.Node) -> None:
         """Report labels, annotations, taints and status of this node."""

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from edgekube.api.resource import Key
-from edgekube.api.types import core_v1, discovery_v1
+from edgekube.api.types import core_v1, discovery_v1, networking_v1
 from edgekube.control.mirror import Mirror
+from edgekube.control.policies import SLICES, PeerSlice
 from edgekube.control.reader import Copy
 from edgekube.transport.wire import ObjectDelta
 
@@ -23,6 +24,9 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "v1/nodes": ("nodes", core_v1.Node),
     "v1/services": ("services", core_v1.Service),
     "discovery.k8s.io/v1/endpointslices": ("endpoint_slices", discovery_v1.EndpointSlice),
+    "v1/namespaces": ("namespaces", core_v1.Namespace),
+    SLICES: ("peer_slices", PeerSlice),
+    "networking.k8s.io/v1/networkpolicies": ("policies", networking_v1.NetworkPolicy),
     "v1/pods": ("pods", core_v1.Pod),
 }
 """Path → attribute of the mirror and type. Pods last: what they refer to is there before them."""

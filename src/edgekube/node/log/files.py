@@ -18,6 +18,11 @@ def generations(path: Path) -> list[Path]:
     return [*rotated, *((path,) if path.exists() else ())]
 
 
+def logged(folder: Path) -> list[int]:
+    """Return the attempts of a container that have logs in its folder, oldest first."""
+    return sorted(int(path.stem) for path in folder.glob("*.log") if path.stem.isdecimal())
+
+
 def remove_logs(path: Path) -> None:
     """Remove a log and what was rotated away from it."""
     for file in generations(path):

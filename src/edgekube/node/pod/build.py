@@ -11,6 +11,7 @@ from edgekube.node.env.services import service_environment
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
 from edgekube.node.labels import container_labels, runtime_name
+from edgekube.node.pod.allocation import label_of
 from edgekube.node.pod.limits import limits_of, security_of
 from edgekube.node.pod.spec import qos_class
 from edgekube.node.pod.state import Memory
@@ -31,6 +32,7 @@ def container_spec(
     try:
         env = environment(pod, container, _sources(host, pod, address))
         mounts = host.volumes.mounts(pod, container, env, attempt=attempt)
+        devices = host.volumes.devices(pod, container)
     except (UnknownField, VolumeError) as error:
         raise ConfigError(str(error)) from error
     log_path = PodFolder.of(config.pods_dir, pod).log(container.name, attempt)
@@ -45,15 +47,17 @@ def container_spec(
         working_dir=container.working_dir,
         labels=container_labels(
             pod, container, attempt=attempt, boot_id=host.facts.boot_id, log_path=str(log_path)
-        ),
+        )
+        | label_of(container.resources),
         mounts=mounts,
+        devices=devices,
         limits=limits_of(pod, container, node_memory=host.facts.memory),
-        security=security_of(pod, container, image),
+        security=security_of(pod, container, image, profiles=config.seccomp_dir),
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdin_once),
         tty=bool(container.tty),
         netns="" if memory.attachment is None else memory.attachment.netns,
-        pid_of="host" if spec.host_pid else pid_of if spec.share_process_namespace else "",
+        pid_of=pid_of,
         ipc_of="host" if spec.host_ipc else "",
         hostname="" if spec.host_network else _hostname(pod, config),
         cgroup_parent=pod_cgroup(config, pod),
@@ -85,6 +89,7 @@ def _sources(host: Host, pod: core_v1.Pod, address: str) -> Sources:
         secret=host.mirror.secrets.get,
         services=service_environment(services, pod.metadata.namespace, links=links),
         place=host.place(address),
+        file=lambda volume, path: host.volumes.text(pod, volume, path),
     )
 
 

@@ -9,17 +9,21 @@ repair: the next plan goes on from what it finds.
 import math
 from dataclasses import dataclass, field
 
+import msgspec
+
 from edgekube.api.types import core_v1
 from edgekube.node import labels
 from edgekube.node.clock import parse_stamp
-from edgekube.node.pod import backoff
+from edgekube.node.pod import backoff, resize
 from edgekube.node.pod.spec import full_name, grace_of
 from edgekube.node.pod.state import (
     AttachNetwork,
     CreateContainer,
     DetachNetwork,
     EnsureImage,
+    Failure,
     Finish,
+    GrantResources,
     MakeVolumes,
     Memory,
     Notice,
@@ -27,6 +31,7 @@ from edgekube.node.pod.state import (
     Plan,
     RemoveContainer,
     RemoveVolumes,
+    ResizeContainer,
     RunContainer,
     Step,
     StopContainers,
@@ -80,6 +85,8 @@ def outcome_of(seen: Scene) -> Outcome | None:
     for status in (seen.pod.status, seen.memory.status):
         if status is not None and status.phase in TERMINAL_PHASES:
             return Outcome(status.phase, status.reason, status.message)
+    if seen.memory.doom is not None:
+        return Outcome("Failed", seen.memory.doom.reason, seen.memory.doom.message)
     if _deadline(seen) <= seen.now:
         return DEADLINE
     if any(row.exited and not row.succeeded and not seen.restarts(row) for row in seen.of(Role.INIT)):
@@ -104,9 +111,22 @@ def _sync(draft: _Draft) -> None:
     draft.at(_deadline(seen))
     if not _sandbox(draft):
         return
-    stops = tuple(stop for row in seen.rows if (stop := _unfit(row, seen.pod)) is not None)
+    if resize.is_wished(seen):
+        waiting = resize.pending(seen)
+        if waiting is None:
+            draft.steps.append(GrantResources())
+            return
+        draft.notices.append(resize.notice(seen.pod, waiting))
+        if waiting.reason == "Deferred":
+            draft.at(seen.now + resize.RETRY)
+    stops = tuple(stop for row in seen.rows if (stop := _unfit(row, seen)) is not None)
     if stops:
         draft.steps.append(StopContainers(stops))
+        return
+    _resize(draft)
+    # Before all others: they may be there to find out why those do not start.
+    busy = [_run(draft, row) for row in seen.of(Role.VISITOR)]
+    if any(busy):
         return
     begun = any(row.current is not None for row in seen.of(Role.MAIN))
     if not begun and not _run_inits(draft):
@@ -136,17 +156,30 @@ def _sandbox(draft: _Draft) -> bool:
     return True
 
 
-def _unfit(row: View, pod: core_v1.Pod) -> Stopping | None:
+def _unfit(row: View, seen: Scene) -> Stopping | None:
     """Return how to stop a running container that must be started anew."""
     if not row.running or row.current is None:
         return None
-    grace = grace_of(pod)
+    grace = grace_of(seen.pod)
     if row.health.alive is False:
         return Stopping(row.name, row.current.id, _probe_grace(row, grace), row.health.message, replace=True)
     if row.current.labels.get(labels.IMAGE, row.container.image) != row.container.image:
         message = f"Container {row.name} definition changed, will be restarted"
         return Stopping(row.name, row.current.id, grace, message, replace=True)
+    if row in resize.outdated(seen) and resize.needs_restart(row, seen):
+        message = f"Container {row.name} resize requires restart"
+        return Stopping(row.name, row.current.id, grace, message, replace=True)
     return None
+
+
+def _resize(draft: _Draft) -> None:
+    """Plan what changes the running containers' cgroups."""
+    seen, error = draft.scene, draft.scene.memory.resize
+    changes = resize.outdated(seen)
+    if changes and error is not None and seen.now < error.retry_at:
+        draft.at(error.retry_at)
+        return
+    draft.steps += [ResizeContainer(row.name, row.current.id) for row in changes if row.current is not None]
 
 
 def _probe_grace(row: View, grace: float) -> float:
@@ -188,6 +221,8 @@ def _must_wait(draft: _Draft, row: View) -> bool:
     if failure is not None and seen.now < failure.retry_at:
         draft.at(failure.at + FRESH)
         draft.at(failure.retry_at)
+        if failure.reason == "ErrImagePull" and seen.now >= failure.at + FRESH:
+            draft.notices += _pull_back_off(row, failure)
         return True
     if row.current is None:
         return False
@@ -202,22 +237,40 @@ def _must_wait(draft: _Draft, row: View) -> bool:
     return True
 
 
+def _pull_back_off(row: View, failure: Failure) -> list[Notice]:
+    text, once = f'Back-off pulling image "{row.container.image}"', f"{row.name} {failure.at}"
+    return [
+        Notice("Normal", "BackOff", text, row.name, once),
+        Notice("Warning", "Failed", "Error: ImagePullBackOff", row.name, once),
+    ]
+
+
 # --- a pod that has ended, and one that is to go ----------------------------------------------
 
 
 def _rest(draft: _Draft, outcome: Outcome) -> Plan:
     """Stop what still runs, give back network and volumes; dead containers stay for their logs."""
     seen = draft.scene
+    if outcome is DEADLINE:
+        draft.notices.append(Notice("Normal", outcome.reason, outcome.message, "", seen.pod.metadata.uid))
     stopping = _stops(seen)
     if stopping:
         draft.steps.append(stopping)
-        return draft.finish(pod_status(seen))
+        return draft.finish(_doomed(seen, pod_status(seen)))
     _release(draft, everything=False)
     if seen.memory.final and seen.memory.status is not None:
         return draft.finish(seen.memory.status, final=True)
     if not seen.observed.containers and seen.pod.status.phase in TERMINAL_PHASES:
         return draft.finish(seen.pod.status, final=True)
     return draft.finish(pod_status(seen, outcome=outcome), final=True)
+
+
+def _doomed(seen: Scene, status: core_v1.PodStatus) -> core_v1.PodStatus:
+    """Say why the node is ending the pod before it has ended, for people and for the next agent."""
+    doom = seen.memory.doom
+    if doom is None:
+        return status
+    return msgspec.structs.replace(status, reason=doom.reason, message=doom.message)
 
 
 def _end(draft: _Draft) -> Plan:
@@ -242,6 +295,8 @@ def _last_word(seen: Scene) -> Outcome | None:
     """Return the phase of a deleted pod whose containers have ended; None when it never ran."""
     if seen.pod.status.phase in TERMINAL_PHASES:
         return Outcome(seen.pod.status.phase, seen.pod.status.reason, seen.pod.status.message)
+    if seen.memory.doom is not None:
+        return Outcome("Failed", seen.memory.doom.reason, seen.memory.doom.message)
     ended = [row for row in seen.of(Role.MAIN) if row.exited]
     if not ended:
         return None
@@ -249,21 +304,25 @@ def _last_word(seen: Scene) -> Outcome | None:
 
 
 def _stops(seen: Scene) -> StopContainers | None:
-    """Return the stop of what runs: sidecars only after all others (KEP-753)."""
-    running = [row for row in seen.rows if row.running]
-    first = [row for row in running if row.role is not Role.SIDECAR] or running
-    grace = grace_of(seen.pod)
+    """Return the stop of what runs: sidecars after all others, the last to start first (KEP-753)."""
+    turns = {row.name: turn for turn, row in enumerate(reversed(seen.of(Role.SIDECAR)), 1)}
+    grace, doom = grace_of(seen.pod), seen.memory.doom
+    if doom is not None and doom.grace is not None:
+        grace = max(1.0, min(grace, doom.grace))
     targets = tuple(
-        Stopping(row.name, row.current.id, grace, f"Stopping container {row.name}")
-        for row in first
-        if row.current is not None
+        Stopping(
+            row.name, row.current.id, grace, f"Stopping container {row.name}", turn=turns.get(row.name, 0)
+        )
+        for row in seen.rows
+        if row.running and row.current is not None
     )
     return StopContainers(targets) if targets else None
 
 
 def _release(draft: _Draft, *, everything: bool) -> None:
     memory = draft.scene.memory
-    if not memory.detached and not draft.scene.pod.spec.host_network:
-        draft.steps.append(DetachNetwork())
+    # Volumes first: on a full disk their space may be what the rest needs.
     if not memory.volumes_removed or everything:
         draft.steps.append(RemoveVolumes(everything))
+    if not memory.detached and not draft.scene.pod.spec.host_network:
+        draft.steps.append(DetachNetwork())

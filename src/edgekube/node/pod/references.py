@@ -1,7 +1,7 @@
 """Which ConfigMaps and Secrets of its namespace a pod uses, by name."""
 
 from edgekube.api.types import core_v1
-from edgekube.node.pod.spec import all_containers
+from edgekube.node.pod.spec import every_container
 
 
 def config_maps_of(pod: core_v1.Pod) -> set[str]:
@@ -10,7 +10,7 @@ def config_maps_of(pod: core_v1.Pod) -> set[str]:
     for source in _projections(pod):
         if source.config_map:
             found.add(source.config_map.name)
-    for container in all_containers(pod):
+    for container in every_container(pod):
         found |= {source.config_map_ref.name for source in container.env_from if source.config_map_ref}
         for variable in container.env:
             if variable.value_from and variable.value_from.config_map_key_ref:
@@ -25,7 +25,7 @@ def secrets_of(pod: core_v1.Pod) -> set[str]:
     for source in _projections(pod):
         if source.secret:
             found.add(source.secret.name)
-    for container in all_containers(pod):
+    for container in every_container(pod):
         found |= {source.secret_ref.name for source in container.env_from if source.secret_ref}
         for variable in container.env:
             if variable.value_from and variable.value_from.secret_key_ref:

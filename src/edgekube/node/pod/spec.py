@@ -14,14 +14,33 @@ def is_sidecar(container: core_v1.Container) -> bool:
 
 
 def all_containers(pod: core_v1.Pod) -> Iterator[core_v1.Container]:
-    """Yield init containers, then containers."""
+    """Yield init containers, then containers: those that the pod is made of."""
     yield from pod.spec.init_containers
     yield from pod.spec.containers
 
 
+def visitors(pod: core_v1.Pod) -> Iterator[core_v1.Container]:
+    """Yield ephemeral containers, in the shape of others (they have all their fields and one more)."""
+    for visitor in pod.spec.ephemeral_containers:
+        fields = {name: getattr(visitor, name) for name in core_v1.Container.__struct_fields__}
+        yield core_v1.Container(**fields)
+
+
+def every_container(pod: core_v1.Pod) -> Iterator[core_v1.Container]:
+    """Yield init containers, containers, and ephemeral containers."""
+    yield from all_containers(pod)
+    yield from visitors(pod)
+
+
+def target_of(pod: core_v1.Pod, name: str) -> str:
+    """Return the container whose processes the ephemeral container `name` is to see; "" none."""
+    found = (item.target_container_name for item in pod.spec.ephemeral_containers if item.name == name)
+    return next(found, "")
+
+
 def container_named(pod: core_v1.Pod, name: str) -> core_v1.Container | None:
-    """Return the container or init container of that name."""
-    return next((container for container in all_containers(pod) if container.name == name), None)
+    """Return the container, init container or ephemeral container of that name."""
+    return next((container for container in every_container(pod) if container.name == name), None)
 
 
 def qos_class(pod: core_v1.Pod) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from edgekube.api.types import core_v1
 from edgekube.network.base import Attachment
+from edgekube.node.pod.allocation import Room
 from edgekube.node.probes.state import Health
 from edgekube.runtime.base import ContainerInfo
 
@@ -29,6 +30,18 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doom:
+    """Why the node itself ends a pod, or will not take it: it fails so, and is not run again."""
+
+    reason: str
+    message: str
+    grace: float | None = None
+    """Seconds its containers have at most; None: as many as the pod says."""
+    disrupted: bool = False
+    """Whether this is a disruption that controllers should not hold against the pod (KEP-3329)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What is there: the pod's containers in any phase, and where we are."""
 
@@ -36,6 +49,8 @@ class Observed:
     node_ip: str = ""
     boot_id: str = ""
     network_ready: bool = True
+    room: Room | None = None
+    """What the node has, when a resize is wished."""
 
 
 @dataclass(slots=True)
@@ -44,6 +59,7 @@ class Memory:
 
     removed: bool = False
     """The pod is not in the mirror any more."""
+    doom: Doom | None = None
     attachment: Attachment | None = None
     detached: bool = False
     volumes_ready: bool = False
@@ -66,6 +82,12 @@ class Memory:
     """By container id: what the probes found."""
     messages: dict[str, str] = field(default_factory=dict)
     """By container id: the termination message."""
+    granted: dict[str, core_v1.ResourceRequirements] = field(default_factory=dict)
+    """By container name: what it may have, whatever the spec asks for by now."""
+    applied: dict[str, core_v1.ResourceRequirements] = field(default_factory=dict)
+    """By container id: what a resize gave it; what it was made with otherwise."""
+    resize: Failure | None = None
+    """Why a granted resize could not be done."""
     status: core_v1.PodStatus | None = None
     """As last computed."""
     final: bool = False
@@ -114,11 +136,13 @@ class Stopping:
     grace: float
     message: str
     replace: bool = False
+    turn: int = 0
+    """Its stop signal waits until those of lower turns have ended, as long as its own grace lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopContainers:
-    """Stop several at once: preStop hook, stop signal, SIGKILL."""
+    """Stop several at once: preStop hook, stop signal in turns, SIGKILL."""
 
     targets: tuple[Stopping, ...]
 
@@ -129,6 +153,19 @@ class RemoveContainer:
 
     id: str
     log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrantResources:
+    """Give the pod what it asks for now: from here on that is what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeContainer:
+    """Change a running container's cgroup to what was granted."""
+
+    container: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +187,7 @@ class Finish:
 
 Step = (
     AttachNetwork | MakeVolumes | EnsureImage | CreateContainer | RunContainer
-    | StopContainers | RemoveContainer | DetachNetwork | RemoveVolumes | Finish
+    | StopContainers | RemoveContainer | GrantResources | ResizeContainer | DetachNetwork | RemoveVolumes | Finish
 )  # fmt: skip
 
 

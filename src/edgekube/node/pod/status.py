@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from edgekube.api.types import core_v1
 from edgekube.node import labels
 from edgekube.node.clock import stamp
-from edgekube.node.pod import backoff
+from edgekube.node.pod import backoff, resize
+from edgekube.node.pod.allocation import NOTHING
 from edgekube.node.pod.spec import full_name, qos_class
 from edgekube.node.pod.state import Failure
 from edgekube.node.pod.view import Role, Scene, View
@@ -14,6 +15,8 @@ from edgekube.runtime.base import ContainerInfo, Phase
 
 FRESH = 3.0
 """Seconds for which a failure shows its own reason before its back-off's."""
+MESSAGES = 12 * 1024
+"""Characters that the termination messages of a pod's containers may have in all."""
 LOST_MESSAGE = "The container ended when the node restarted"
 
 
@@ -44,6 +47,9 @@ def pod_status(seen: Scene, *, outcome: Outcome | None = None) -> core_v1.PodSta
             _container(seen, row, ended=ended) for row in seen.of(Role.INIT, Role.SIDECAR)
         ),
         container_statuses=tuple(_container(seen, row, ended=ended) for row in seen.of(Role.MAIN)),
+        ephemeral_container_statuses=tuple(
+            _container(seen, row, ended=ended) for row in seen.of(Role.VISITOR)
+        ),
         host_ip=node_ip,
         host_ips=(core_v1.HostIP(ip=node_ip),) if node_ip else (),
         pod_ip=address,
@@ -89,6 +95,10 @@ def _conditions(seen: Scene, before: core_v1.PodStatus, phase: str) -> tuple[cor
         "Ready": _gates(pod) if ready[0] else ready,
         "ContainersReady": ready,
     }
+    if memory.doom is not None and memory.doom.disrupted:
+        verdicts["DisruptionTarget"] = (True, "TerminationByKubelet", memory.doom.message)
+    if phase not in ("Succeeded", "Failed"):
+        verdicts |= resize.conditions(seen)
     old = {condition.type: condition for condition in before.conditions}
     # Conditions of others (PodScheduled, readiness gates) are theirs to keep.
     return tuple(
@@ -119,7 +129,7 @@ def _init_condition(rows: Sequence[View], phase: str) -> tuple[bool, str, str]:
         return True, "PodCompleted", ""
     if any(row.role is Role.MAIN and row.current for row in rows):
         return True, "", ""
-    missing = [row.name for row in rows if row.role is not Role.MAIN and not _initialized(row)]
+    missing = [row.name for row in rows if row.role in (Role.INIT, Role.SIDECAR) and not _initialized(row)]
     if missing:
         return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(missing)}]"
     return True, "", ""
@@ -128,7 +138,7 @@ def _init_condition(rows: Sequence[View], phase: str) -> tuple[bool, str, str]:
 def _containers_ready(rows: Sequence[View], phase: str) -> tuple[bool, str, str]:
     if phase in ("Succeeded", "Failed"):
         return False, "PodCompleted" if phase == "Succeeded" else "PodFailed", ""
-    unready = [row.name for row in rows if row.role is not Role.INIT and not row.ready]
+    unready = [row.name for row in rows if row.role in (Role.MAIN, Role.SIDECAR) and not row.ready]
     if unready:
         return False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
     return True, "", ""
@@ -175,11 +185,29 @@ def _container(seen: Scene, row: View, *, ended: bool) -> core_v1.ContainerStatu
         image_id=shown.image_id if shown else "",
         container_id=f"podman://{shown.id}" if shown else "",
         restart_count=labels.attempt_of(current.labels) if current else max(row.next_attempt - 1, 0),
-        ready=row.succeeded if row.role is Role.INIT else row.ready,
-        started=row.started,
+        ready=_is_ready(row),
+        started=None if row.role is Role.VISITOR else row.started,
         state=state,
         last_state=core_v1.ContainerState(terminated=_terminated(seen, row, last)) if last else None,
+        stop_signal=row.container.lifecycle.stop_signal if row.container.lifecycle else "",
+        allocated_resources=seen.memory.granted.get(row.name, NOTHING).requests,
+        resources=_resources(seen, row),
     )
+
+
+def _resources(seen: Scene, row: View) -> core_v1.ResourceRequirements | None:
+    """Return what a running container has, in its cgroup."""
+    if not row.running or row.role not in (Role.MAIN, Role.SIDECAR):
+        return None
+    found = resize.has(row, seen)
+    return None if found == NOTHING else found
+
+
+def _is_ready(row: View) -> bool:
+    """Tell what `ready` says: of an init container that it is done, of an ephemeral one nothing."""
+    if row.role is Role.INIT:
+        return row.succeeded
+    return row.role is not Role.VISITOR and row.ready
 
 
 def _creating(row: View) -> core_v1.ContainerStateWaiting:
@@ -220,7 +248,8 @@ def _failed(row: View, failure: Failure, now: float) -> core_v1.ContainerStateWa
 
 
 def _terminated(seen: Scene, row: View, info: ContainerInfo) -> core_v1.ContainerStateTerminated:
-    message = seen.memory.messages.get(info.id, "") or info.error
+    room = MESSAGES // max(len(seen.rows), 1)
+    message = (seen.memory.messages.get(info.id, "") or info.error)[:room]
     return core_v1.ContainerStateTerminated(
         container_id=f"podman://{info.id}",
         exit_code=info.exit_code,

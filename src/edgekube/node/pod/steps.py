@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from edgekube.api.resource import Key
@@ -20,9 +20,12 @@ from edgekube.node.images import ImageMissing, logins_for
 from edgekube.node.labels import CONTAINER_NAME, attempt_of
 from edgekube.node.log.files import remove_logs
 from edgekube.node.pod import backoff
+from edgekube.node.pod.allocation import granted
+from edgekube.node.pod.bandwidth import bandwidth_of
 from edgekube.node.pod.build import container_spec, pod_cgroup
 from edgekube.node.pod.hooks import run_hook
-from edgekube.node.pod.spec import container_named, full_name
+from edgekube.node.pod.resizer import Resizer
+from edgekube.node.pod.spec import container_named, full_name, grace_of, target_of
 from edgekube.node.pod.state import (
     AttachNetwork,
     CreateContainer,
@@ -30,10 +33,12 @@ from edgekube.node.pod.state import (
     EnsureImage,
     Failure,
     Finish,
+    GrantResources,
     MakeVolumes,
     Memory,
     RemoveContainer,
     RemoveVolumes,
+    ResizeContainer,
     RunContainer,
     Step,
     StopContainers,
@@ -41,6 +46,8 @@ from edgekube.node.pod.state import (
 )
 from edgekube.node.probes.check import Target
 from edgekube.node.volumes.etc import pod_hostname
+from edgekube.node.volumes.image import images_of
+from edgekube.node.volumes.projected import DEFAULT_EXPIRATION
 from edgekube.runtime.base import (
     ContainerInfo,
     ImageInfo,
@@ -50,6 +57,7 @@ from edgekube.runtime.base import (
     RuntimeUnavailable,
 )
 
+IMAGE_REASONS = ("ErrImage", "InvalidImageName")
 LEAST_GRACE = 2.0
 """Seconds a container has after its preStop hook used up the grace period."""
 
@@ -59,7 +67,10 @@ class Steps:
 
     def __init__(self, host: Host, memory: Memory) -> None:
         self._host, self._memory = host, memory
+        self._resizer = Resizer(host, memory)
         self._images: dict[str, ImageInfo] = {}
+        self._tokens: dict[tuple[str, int], tuple[str, str]] = {}
+        """By audience and seconds: token and expiry, asked for ahead of time and used once."""
         self._backoff = Backoff[str](first=1.0, limit=120.0)
         self._remake = Backoff[str](first=10.0, limit=300.0)
         self.hurry = asyncio.Event()
@@ -71,6 +82,8 @@ class Steps:
             CreateContainer: self._create,
             RunContainer: self._run,
             StopContainers: self._stop,
+            GrantResources: self._resizer.grant,
+            ResizeContainer: self._resizer.resize,
             RemoveContainer: self._remove,
             DetachNetwork: self._detach,
             RemoveVolumes: self._remove_volumes,
@@ -88,16 +101,41 @@ class Steps:
         if network is None:
             return False
         security = pod.spec.security_context
-        sysctls = {s.name: s.value for s in security.sysctls if s.name.startswith("net.")} if security else {}
+        wished = {s.name.replace("/", "."): s.value for s in security.sysctls} if security else {}
+        sysctls = {key: value for key, value in wished.items() if key.startswith("net.")}
         name = pod_hostname(pod, self._host.config.node_name)
         try:
-            self._memory.attachment = await network.attach(pod.metadata.uid, name, sysctls=sysctls)
+            self._memory.attachment, _ = await asyncio.gather(
+                network.attach(pod.metadata.uid, name, sysctls=sysctls, bandwidth=bandwidth_of(pod)),
+                self._warm(pod),
+            )
         except NetworkError as error:
             text = f"Failed to create pod sandbox: {error}"
             self._sandbox_failed(pod, "FailedCreatePodSandBox", text)
             return False
         self._sandbox_made()
         return True
+
+    async def _warm(self, pod: core_v1.Pod) -> None:
+        """Ask meanwhile for what the next steps will want: tokens, and the first container's image."""
+        account = Key(pod.metadata.namespace, pod.spec.service_account_name or "default")
+
+        async def ask(source: core_v1.ServiceAccountTokenProjection) -> None:
+            seconds = source.expiration_seconds or DEFAULT_EXPIRATION
+            with contextlib.suppress(EdgekubeError):
+                self._tokens[source.audience, seconds] = await self._host.reporter.service_account_token(
+                    account, source.audience, seconds, pod
+                )
+
+        wanted = [
+            ask(source.service_account_token)
+            for volume in pod.spec.volumes
+            if volume.projected is not None
+            for source in volume.projected.sources
+            if source.service_account_token is not None
+        ]
+        first = (*pod.spec.init_containers, *pod.spec.containers)[0]
+        await asyncio.gather(self._host.images.warm(first), *wanted)
 
     async def _volumes(self, pod: core_v1.Pod, _step: MakeVolumes) -> bool:
         memory, host = self._memory, self._host
@@ -106,12 +144,17 @@ class Steps:
         address = host.config.node_ip if attachment is None else attachment.address
 
         async def token(audience: str, seconds: int) -> tuple[str, str]:
+            if (asked := self._tokens.pop((audience, seconds), None)) is not None:
+                return asked
             account = Key(pod.metadata.namespace, pod.spec.service_account_name or "default")
             return await host.reporter.service_account_token(account, audience, seconds, pod)
 
         try:
             memory.volumes_refresh_at = await host.volumes.make(
-                pod, host.place(address), token, resumed=bool(host.containers.of_pod(pod.metadata.uid))
+                granted(pod, memory.granted),
+                host.place(address),
+                token,
+                resumed=bool(host.containers.of_pod(pod.metadata.uid)),
             )
         except (EdgekubeError, OSError) as error:
             self._sandbox_failed(pod, "FailedMount", str(error))
@@ -148,7 +191,9 @@ class Steps:
         config = self._host.config
         await self._host.volumes.remove(PodFolder.of(config.pods_dir, pod), everything=step.everything)
         if step.everything:
-            remove_cgroup(config.cgroup_mount, pod_cgroup(config, pod))
+            path = pod_cgroup(config, pod)
+            remove_cgroup(config.cgroup_mount, path)
+            self._host.cgroups.drop(pod.metadata.uid, path)
         self._memory.volumes_removed = True
         self._memory.volumes_refresh_at = math.inf
         return True
@@ -163,27 +208,35 @@ class Steps:
 
     async def _image(self, pod: core_v1.Pod, step: EnsureImage) -> bool:
         container = _named(pod, step.container)
-        secrets = (
+        known = (
             self._host.mirror.secrets.get(Key(pod.metadata.namespace, reference.name))
             for reference in pod.spec.image_pull_secrets
         )
-        logins = logins_for(container.image, [secret for secret in secrets if secret is not None])
+        secrets = [secret for secret in known if secret is not None]
 
         def tell(reason: str, message: str) -> None:
             self._host.event(pod, reason, message, container=container.name)
 
         try:
-            info = await self._host.images.ensure(container, logins, tell)
+            for wanted in images_of(pod, container):
+                image = wanted.image
+                await self._host.images.ensure(wanted, logins_for(image, secrets), tell)
+            image = container.image
+            info = await self._host.images.ensure(container, logins_for(image, secrets), tell)
         except ImageMissing as error:
+            pulling = ("Failed", f'Failed to pull image "{image}": {error}')
+            reason, text = {
+                "ErrImageNeverPull": ("ErrImageNeverPull", str(error)), "InvalidImageName": ("InspectFailed", str(error)),
+            }.get(error.reason, pulling)  # fmt: skip
+            self._host.event(pod, reason, text, warning=True, container=container.name)
             self._not_made(pod, container.name, error.reason, str(error), delay=error.retry_after)
-            what = f'Failed to pull image "{container.image}": {error}'
-            self._host.event(pod, "Failed", what, warning=True, container=container.name)
             return False
         self._images[container.name] = info
         return True
 
     async def _create(self, pod: core_v1.Pod, step: CreateContainer) -> bool:
         host, memory = self._host, self._memory
+        pod = granted(pod, memory.granted)
         container = _named(pod, step.container)
         before = self._newest(pod, step.container)
         try:
@@ -197,8 +250,9 @@ class Steps:
                 attempt=step.attempt,
                 image=image,
                 memory=memory,
-                pid_of=self._first(pod),
+                pid_of=self._processes(pod, container.name),
             )
+            self._resizer.fit(pod)
             identity = await host.runtime.containers.create(spec)
         except RuntimeUnavailable:
             raise
@@ -215,7 +269,7 @@ class Steps:
             memory.restarts[container.name] = backoff.after_restart(
                 known, _ended_at(before, memory), now=host.clock()
             )
-        host.event(pod, "Created", f"Created container: {container.name}", container=container.name)
+        host.event(pod, "Created", "Container created", container=container.name)
         await host.containers.refresh(identity)
         return True
 
@@ -229,7 +283,7 @@ class Steps:
             retry_at=now + delay,
             count=known.count + 1 if known else 1,
         )
-        text = f"Error: {reason if reason.startswith('ErrImage') else message}"
+        text = f"Error: {reason if reason.startswith(IMAGE_REASONS) else message}"
         self._host.event(pod, "Failed", text, warning=True, container=name)
 
     async def _run(self, pod: core_v1.Pod, step: RunContainer) -> bool:
@@ -246,7 +300,7 @@ class Steps:
             host.event(pod, "Failed", f"Error: {error}", warning=True, container=step.container)
             await host.containers.refresh(step.id)
             return False
-        host.event(pod, "Started", f"Started container {step.container}", container=step.container)
+        host.event(pod, "Started", "Container started", container=step.container)
         await host.containers.refresh(step.id)
         container = _named(pod, step.container)
         if container.lifecycle is not None and container.lifecycle.post_start is not None:
@@ -262,7 +316,7 @@ class Steps:
                 pod, "FailedPostStartHook", f"PostStartHook failed: {answer.output}", warning=True, container=container.name
             )  # fmt: skip
             await self._stop_one(
-                pod, Stopping(container.name, identity, LEAST_GRACE, "FailedPostStartHook", replace=True)
+                pod, Stopping(container.name, identity, grace_of(pod), "FailedPostStartHook", replace=True)
             )
 
     async def _stop(self, pod: core_v1.Pod, step: StopContainers) -> bool:
@@ -273,14 +327,25 @@ class Steps:
         return True
 
     async def _stop_all(self, pod: core_v1.Pod, step: StopContainers) -> None:
-        await asyncio.gather(*(self._stop_one(pod, target) for target in step.targets))
+        ended = {target.id: asyncio.Event() for target in step.targets}
+
+        async def one(target: Stopping) -> None:
+            before = [ended[other.id] for other in step.targets if other.turn < target.turn]
+            try:
+                await self._stop_one(pod, target, before)
+            finally:
+                ended[target.id].set()
+
+        await asyncio.gather(*(one(target) for target in step.targets))
 
     async def _kill(self, target: Stopping) -> None:
         with contextlib.suppress(NoSuchContainer):
             await self._host.runtime.containers.stop(target.id, grace=1.0)
         await self._host.containers.refresh(target.id)
 
-    async def _stop_one(self, pod: core_v1.Pod, target: Stopping) -> None:
+    async def _stop_one(
+        self, pod: core_v1.Pod, target: Stopping, before: Sequence[asyncio.Event] = ()
+    ) -> None:
         host, loop = self._host, asyncio.get_running_loop()
         host.event(pod, "Killing", target.message, container=target.container)
         begun = loop.time()
@@ -288,6 +353,10 @@ class Steps:
         lifecycle = container.lifecycle if container else None
         if container is not None and lifecycle is not None and lifecycle.pre_stop is not None:
             await self._pre_stop(pod, container, target, lifecycle.pre_stop)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(begun + target.grace):
+                for event in before:
+                    await event.wait()
         left = target.grace - (loop.time() - begun)
         if left < target.grace:
             left = max(left, min(LEAST_GRACE, target.grace))
@@ -313,7 +382,12 @@ class Steps:
         info = next((i for i in self._host.containers.of_pod(pod.metadata.uid) if i.id == step.id), None)
         await self._host.runtime.containers.remove(step.id)
         await self._host.containers.refresh(step.id)
-        for remembered in (self._memory.messages, self._memory.start_errors, self._memory.health):
+        for remembered in (
+            self._memory.messages,
+            self._memory.start_errors,
+            self._memory.health,
+            self._memory.applied,
+        ):
             remembered.pop(step.id, None)
         self._memory.replace.discard(step.id)
         if info is not None and step.log:
@@ -329,10 +403,20 @@ class Steps:
         ]
         return max(infos, key=lambda info: attempt_of(info.labels), default=None)
 
-    def _first(self, pod: core_v1.Pod) -> str:
-        """Return the oldest running container: whose processes others may share."""
+    def _processes(self, pod: core_v1.Pod, name: str) -> str:
+        """Return whose PID namespace a container joins: a container's id, "host", "" none; raises ConfigError."""
+        if pod.spec.host_pid:
+            return "host"
         running = [i for i in self._host.containers.of_pod(pod.metadata.uid) if i.phase is Phase.RUNNING]
-        return min(running, key=lambda info: info.started_at).id if running else ""
+        if pod.spec.share_process_namespace:
+            return min(running, key=lambda info: info.started_at).id if running else ""
+        target = target_of(pod, name)
+        if not target:
+            return ""
+        found = next((info for info in running if info.labels.get(CONTAINER_NAME) == target), None)
+        if found is None:
+            raise ConfigError(f"unable to find target container {target}")
+        return found.id
 
     def _target(self, container: core_v1.Container, identity: str) -> Target:
         attachment = self._memory.attachment

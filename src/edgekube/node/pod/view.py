@@ -7,7 +7,7 @@ from enum import Enum
 from edgekube.api.types import core_v1
 from edgekube.node import labels
 from edgekube.node.clock import parse_stamp
-from edgekube.node.pod.spec import is_sidecar
+from edgekube.node.pod.spec import is_sidecar, visitors
 from edgekube.node.pod.state import Failure, Memory, Observed
 from edgekube.node.probes.state import UNKNOWN, Health
 from edgekube.runtime.base import ContainerInfo, Phase
@@ -23,6 +23,8 @@ class Role(Enum):
     INIT = "init"
     SIDECAR = "sidecar"
     MAIN = "main"
+    VISITOR = "visitor"
+    """An ephemeral container: starts whenever it can, and never again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +75,14 @@ class View:
 
 
 def views(pod: core_v1.Pod, observed: Observed, memory: Memory) -> tuple[View, ...]:
-    """Return a view of each init container, then of each container, in the spec's order."""
+    """Return a view of each init container, container and ephemeral container, in the spec's order."""
     by_name: dict[str, list[ContainerInfo]] = {}
     for info in observed.containers:
         by_name.setdefault(info.labels.get(labels.CONTAINER_NAME, ""), []).append(info)
     known = {status.name: status for status in _statuses(pod)}
     rows = [(c, Role.SIDECAR if is_sidecar(c) else Role.INIT) for c in pod.spec.init_containers]
     rows += [(c, Role.MAIN) for c in pod.spec.containers]
+    rows += [(c, Role.VISITOR) for c in visitors(pod)]
     return tuple(
         _view(container, role, by_name.get(container.name, ()), known.get(container.name), observed, memory)
         for container, role in rows
@@ -87,7 +90,10 @@ def views(pod: core_v1.Pod, observed: Observed, memory: Memory) -> tuple[View, .
 
 
 def _statuses(pod: core_v1.Pod) -> tuple[core_v1.ContainerStatus, ...]:
-    return (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    status = pod.status
+    return (
+        *status.init_container_statuses, *status.container_statuses, *status.ephemeral_container_statuses
+    )  # fmt: skip
 
 
 def _view(
@@ -182,11 +188,24 @@ class Scene:
         assert row.current is not None
         if row.role is Role.SIDECAR:
             return True
-        if self.policy == "Never":
+        if row.role is Role.VISITOR:
+            return False
+        if any(rule_matches(rule, row.current.exit_code) for rule in row.container.restart_policy_rules):
+            return True
+        policy = row.container.restart_policy or self.policy
+        if policy == "Never":
             return False
         if row.current.id in self.memory.replace:
             return True
-        return row.current.exit_code != 0 or (self.policy == "Always" and row.role is Role.MAIN)
+        return row.current.exit_code != 0 or (policy == "Always" and row.role is Role.MAIN)
+
+
+def rule_matches(rule: core_v1.ContainerRestartRule, code: int) -> bool:
+    """Tell whether a rule says that a container that ended with `code` is to run again (KEP-5307)."""
+    codes = rule.exit_codes
+    if rule.action != "Restart" or codes is None:
+        return False
+    return (code in codes.values) is (codes.operator == "In")
 
 
 def scene(pod: core_v1.Pod, observed: Observed, memory: Memory, now: float) -> Scene:

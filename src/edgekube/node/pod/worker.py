@@ -15,10 +15,12 @@ from edgekube.node.aio import unless
 from edgekube.node.folders import PodFolder
 from edgekube.node.host import Host
 from edgekube.node.labels import CONTAINER_NAME
+from edgekube.node.pod.allocation import Room, wished
 from edgekube.node.pod.messages import termination_message
 from edgekube.node.pod.plan import TERMINAL_PHASES, plan
+from edgekube.node.pod.resize import IN_PROGRESS, report
 from edgekube.node.pod.spec import container_named, full_name, grace_of
-from edgekube.node.pod.state import EnsureImage, Finish, Memory, Observed, Plan, RunContainer, Step
+from edgekube.node.pod.state import Doom, EnsureImage, Finish, Memory, Observed, Plan, RunContainer, Step
 from edgekube.node.pod.steps import Steps
 from edgekube.node.pod.view import View, views
 from edgekube.node.probes.check import Answer, Target
@@ -48,6 +50,8 @@ class PodWorker:
         self._reported: core_v1.PodStatus | None = None
         self._told: set[tuple[str, str]] = set()
         self._recall()
+        infos = host.containers.of_pod(pod.metadata.uid)
+        self.memory.granted = host.allocations.load(pod, infos)
         self.update(pod)
 
     def _recall(self) -> None:
@@ -57,6 +61,10 @@ class PodWorker:
             return
         self.memory.status = status
         self.memory.final = status.phase in TERMINAL_PHASES
+        if status.reason and not self.memory.final:
+            # The node was ending it. Only then has a pod that has not ended a reason.
+            disrupted = any(condition.type == "DisruptionTarget" for condition in status.conditions)
+            self.doom(Doom(reason=status.reason, message=status.message, disrupted=disrupted))
         for container in (*status.init_container_statuses, *status.container_statuses):
             if container.started or container.ready:
                 identity = container.container_id.partition("://")[2]
@@ -73,6 +81,7 @@ class PodWorker:
                 self._ending.clear()
         if before.spec != pod.spec:
             self.memory.failures.clear()
+            self.memory.resize = None
         if (before.metadata.labels, before.metadata.annotations) != (
             pod.metadata.labels,
             pod.metadata.annotations,
@@ -89,6 +98,25 @@ class PodWorker:
         self.memory.removed = True
         self._ending.set()
         self.wake()
+
+    @property
+    def active(self) -> bool:
+        """Whether the pod runs, or is to."""
+        return not (self.finished or self.memory.final or self.memory.removed)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the pod has ended and given back its disk."""
+        return self.finished or (self.memory.final and self.memory.volumes_removed)
+
+    def doom(self, doom: Doom) -> None:
+        """End the pod for a reason of the node's own; harmless when it has ended, or is about to."""
+        if self.active and self.memory.doom is None:
+            self.memory.doom = doom
+            if self._ending.is_set() and doom.grace is not None and doom.grace < grace_of(self.pod):
+                self._steps.hurry.set()
+            self._ending.set()
+            self.wake()
 
     def sources_changed(self) -> None:
         """A ConfigMap or Secret the pod uses changed."""
@@ -118,6 +146,7 @@ class PodWorker:
             self._sleep(await self._guarded())
         self._host.prober.wish(self.pod.metadata.uid, {}, self._verdict)
         self._host.recall.forget(self.pod.metadata.uid)
+        self._host.allocations.forget(self.pod.metadata.uid)
         self._sleep(None)
 
     async def _guarded(self) -> float | None:
@@ -179,9 +208,19 @@ class PodWorker:
             node_ip=host.config.node_ip,
             boot_id=host.facts.boot_id,
             network_ready=host.network is not None,
+            room=self._room(),
         )
 
+    def _room(self) -> Room | None:
+        """Return what the node has for this pod; only looked at while it asks for something else than it has."""
+        host, pod = self._host, self.pod
+        if wished(pod) == self.memory.granted:
+            return None
+        return host.allocations.room(pod.metadata.uid, host.mirror.pods, host.allocatable())
+
     def _tell(self, todo: Plan) -> None:
+        if _resizes(self.memory.status) and not _resizes(todo.status) and not todo.final:
+            self._host.event(self.pod, "ResizeCompleted", f"Pod resize completed: {report(self.pod)}")
         self.memory.status = todo.status
         self.memory.final = self.memory.final or todo.final
         self._report(todo.status)
@@ -206,9 +245,12 @@ class PodWorker:
 
     def _probe(self, observed: Observed) -> None:
         wishes: dict[ProbeKey, Wish] = {}
-        if not self._ending.is_set() and not self.memory.final:
+        if not self.memory.final:
             for row in views(self.pod, observed, self.memory):
                 wishes |= self._wishes(row)
+        if self._ending.is_set():
+            # Who still serves while the pod ends is asked on; nobody is started anew.
+            wishes = {key: wish for key, wish in wishes.items() if key.kind is ProbeKind.READINESS}
         self._host.prober.wish(self.pod.metadata.uid, wishes, self._verdict)
 
     def _wishes(self, row: View) -> dict[ProbeKey, Wish]:
@@ -240,8 +282,16 @@ class PodWorker:
         message = f"Container {name} failed {key.kind.value} probe, will be restarted"
         known = self.memory.health.get(key.container, UNKNOWN)
         self.memory.health[key.container] = judge(known, key.kind, verdict=verdict, message=message)
+        if self._ending.is_set():
+            # The worker is busy stopping; whether the pod still serves is told meanwhile.
+            self._tell(plan(self.pod, self._observe(), self.memory, self._host.clock()))
         self.wake()
 
     def _name_of(self, identity: str) -> str:
         infos = self._host.containers.of_pod(self.pod.metadata.uid)
         return next((info.labels.get(CONTAINER_NAME, "") for info in infos if info.id == identity), "")
+
+
+def _resizes(status: core_v1.PodStatus | None) -> bool:
+    """Tell whether a status says that a resize is under way."""
+    return status is not None and any(condition.type == IN_PROGRESS for condition in status.conditions)

@@ -22,7 +22,11 @@ def write_files(folder: Path, files: Files, *, group: int | None = None) -> bool
         if path.startswith(("/", "..")) or ".." in Path(path).parts:
             raise VolumeError(f"invalid path {path}")
     files = {path: _for_group(content, group) for path, content in files.items()}
+    names = {path.split("/", 1)[0] for path in files}
     if (folder / DATA).is_symlink() and _read(folder / DATA) == files:
+        # Whoever swapped the link may have died right afterwards.
+        _link(folder, names)
+        _clean(folder, keep=(folder / DATA).readlink().name)
         return False
     fresh = Path(tempfile.mkdtemp(dir=folder, prefix="..20"))
     fresh.chmod(0o755)
@@ -31,7 +35,7 @@ def write_files(folder: Path, files: Files, *, group: int | None = None) -> bool
     (folder / NEXT).unlink(missing_ok=True)
     (folder / NEXT).symlink_to(fresh.name)
     (folder / NEXT).rename(folder / DATA)
-    _link(folder, {path.split("/", 1)[0] for path in files})
+    _link(folder, names)
     _clean(folder, keep=fresh.name)
     return True
 

@@ -56,6 +56,12 @@ class VolumeContext:
         return self.pod.metadata.namespace
 
     @property
+    def fs_group_policy(self) -> str:
+        """Always or OnRootMismatch."""
+        context = self.pod.spec.security_context
+        return (context.fs_group_change_policy if context else "") or "Always"
+
+    @property
     def fs_group(self) -> int | None:
         """The group that owns volumes; None: nobody asked."""
         context = self.pod.spec.security_context

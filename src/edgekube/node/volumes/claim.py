@@ -1,5 +1,6 @@
 """PersistentVolumeClaims: the path of the volume that a claim is bound to."""
 
+import asyncio
 from pathlib import Path
 
 from edgekube.api.resource import Key
@@ -8,6 +9,7 @@ from edgekube.control.mirror import Mirror
 from edgekube.control.volumes import LOCAL
 from edgekube.node.volumes import host_path
 from edgekube.node.volumes.base import Made, VolumeContext, VolumeError
+from edgekube.node.volumes.ownership import give
 
 OPEN = 0o777
 """Mode of a new volume: whatever user a container runs as may write (as local-path-provisioner has it)."""
@@ -52,7 +54,9 @@ async def make(context: VolumeContext, volume: core_v1.Volume, folder: Path) -> 
     path = path_of(context.mirror, context.pod, volume)
     if found.spec.local is not None:
         if not path.exists():
-            raise VolumeError(f"local volume path {path} does not exist")
+            raise VolumeError(f'path "{path}" does not exist')
+        if context.fs_group is not None and path.is_dir():
+            await _give(context, volume, path, context.fs_group)
         return Made(path)
     fresh = LOCAL in found.metadata.finalizers and not path.exists()
     shown = core_v1.Volume(name=volume.name, host_path=found.spec.host_path)
@@ -60,3 +64,16 @@ async def make(context: VolumeContext, volume: core_v1.Volume, folder: Path) -> 
     if fresh:
         path.chmod(OPEN)
     return made
+
+
+async def _give(context: VolumeContext, volume: core_v1.Volume, path: Path, group: int) -> None:
+    """Give a local volume to the pod's group: once, before its first container, for that may take long."""
+    if context.resumed:
+        return
+    claim = volume.persistent_volume_claim
+    read_only = claim is not None and bool(claim.read_only)
+    policy = context.fs_group_policy
+    try:
+        await asyncio.to_thread(give, path, group, policy=policy, read_only=read_only)
+    except OSError as error:
+        raise VolumeError(f"applyFSGroup failed for vol {volume.name}: {error}") from error

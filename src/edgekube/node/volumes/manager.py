@@ -12,14 +12,15 @@ from edgekube.control.mirror import Mirror
 from edgekube.node.clock import Clock
 from edgekube.node.config import KubeletConfig
 from edgekube.node.env.downward import Place
+from edgekube.node.env.envfile import LIMIT
 from edgekube.node.env.environment import ConfigError
-from edgekube.node.env.expand import expand
+from edgekube.node.env.expand import expand, missing
 from edgekube.node.folders import PodFolder
 from edgekube.node.mounts import unmount
 from edgekube.node.volumes import claim, etc
 from edgekube.node.volumes.base import TokenSource, VolumeContext, VolumeError
 from edgekube.node.volumes.table import KINDS, READ_ONLY, kind_of
-from edgekube.runtime.base import Mount
+from edgekube.runtime.base import Device, Mount
 
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -89,7 +90,21 @@ class Volumes:
             raise ConfigError(f'volume mount "{mount.name}" names no volume of the pod')
         kind = kind_of(volume)
         source = self._source(pod, volume)
-        sub_path = expand(mount.sub_path_expr, env) if mount.sub_path_expr else mount.sub_path
+        if mount.recursive_read_only == "Enabled":
+            raise ConfigError(
+                f'volume mount "{mount.name}": recursive read-only mounts are not supported by the runtime'
+            )
+        sub_path = mount.sub_path
+        if mount.sub_path_expr:
+            if unknown := missing(mount.sub_path_expr, env):
+                raise ConfigError(f'missing value for "{unknown}"')
+            sub_path = expand(mount.sub_path_expr, env)
+        if volume.image is not None:
+            if sub_path:
+                raise ConfigError(
+                    f'volume mount "{mount.name}": subPath of an image volume is not supported by the runtime'
+                )
+            return Mount(source=volume.image.reference, target=mount.mount_path, read_only=True, image=True)
         if sub_path:
             source = _sub_path(source, sub_path, read_only=kind in READ_ONLY)
         return Mount(
@@ -98,6 +113,34 @@ class Volumes:
             read_only=bool(mount.read_only) or kind in READ_ONLY or _read_only(volume),
             propagation=PROPAGATION.get(mount.mount_propagation, "private"),
         )
+
+    def devices(self, pod: core_v1.Pod, container: core_v1.Container) -> tuple[Device, ...]:
+        """Return the block devices of a container's claims; raises VolumeError."""
+        volumes = {volume.name: volume for volume in pod.spec.volumes}
+        found = []
+        for wish in container.volume_devices:
+            path = claim.path_of(self._mirror, pod, volumes[wish.name])
+            if not path.is_block_device():
+                raise VolumeError(f'volume "{wish.name}": {path} is not a block device')
+            found.append(Device(source=str(path), target=wish.device_path))
+        return tuple(found)
+
+    def text(self, pod: core_v1.Pod, name: str, path: str) -> str | None:
+        """Return what a file in an emptyDir volume says; None when it is not there. Raises ConfigError."""
+        volume = next((item for item in pod.spec.volumes if item.name == name), None)
+        if volume is None or volume.empty_dir is None:
+            raise ConfigError(f'cannot find the emptyDir volume "{name}" of the pod')
+        root = self._source(pod, volume).resolve()
+        file = (root / path.lstrip("/")).resolve()
+        if not file.is_relative_to(root):
+            raise ConfigError(f'path "{path}" leaves the volume "{name}"')
+        try:
+            with file.open("rb") as content:
+                return content.read(LIMIT).decode()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f'couldn\'t read file "{path}" in volume "{name}": {error}') from error
 
     def _source(self, pod: core_v1.Pod, volume: core_v1.Volume) -> Path:
         """Return where a volume's data are on the node."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgekube.api.types import core_v1
 from edgekube.node.mounts import mount_tmpfs
-from edgekube.node.volumes import claim, config_map, downward, empty_dir, host_path, projected, secret
+from edgekube.node.volumes import claim, config_map, downward, empty_dir, host_path, image, projected, secret
 from edgekube.node.volumes.atomic import write_files
 from edgekube.node.volumes.base import Filled, Made, VolumeContext, VolumeError
 
@@ -36,10 +36,11 @@ KINDS: dict[str, Make] = {
     "projected": _filled(projected.fill, memory=True),
     "empty_dir": empty_dir.make,
     "host_path": host_path.make,
+    "image": image.make,
     "persistent_volume_claim": claim.make,
     "ephemeral": claim.make,
 }
-READ_ONLY = frozenset(("config_map", "secret", "downward_api", "projected"))
+READ_ONLY = frozenset(("config_map", "secret", "downward_api", "projected", "image"))
 
 
 def kind_of(volume: core_v1.Volume) -> str:

@@ -50,6 +50,9 @@ class Container:
     info: ContainerInfo
     process: Process | None = None
     log: LogWriter | None = None
+    layer: int = 0
+    """Bytes it has written into its own layer."""
+    working_set: int = 3 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The fake runtime's client: the port over a FakeMachine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgekube.runtime.archive import read_names
@@ -12,6 +13,7 @@ from edgekube.runtime.base import (
     Credentials,
     ImageInfo,
     InvalidSpec,
+    Limits,
     NoSuchContainer,
     NoSuchImage,
     Phase,
@@ -28,6 +30,8 @@ from edgekube.runtime.fake.shell import run
 POD_LABEL = "edgekube.io/pod-uid"
 BACKLOG = 65536
 """Pieces of output a session may hold unread; what comes after is dropped."""
+
+LIMITS = ("memory", "cpu_shares", "cpu_quota", "cpu_period", "pids")
 
 SETTLE = 4
 """Turns of the loop a new process gets before start returns, so that its traps are set."""
@@ -89,7 +93,11 @@ class FakeContainers:
         machine.check("create")
         image = machine.image(spec.image)
         self._make_way(spec.name)
-        missing = next((m.source for m in spec.mounts if not Path(m.source).exists()), None)  # noqa: ASYNC240 - a fake
+        for mount in spec.mounts:
+            if mount.image:
+                machine.image(mount.source)
+        binds = (m.source for m in spec.mounts if not m.image)
+        missing = next((source for source in binds if not Path(source).exists()), None)  # noqa: ASYNC240 - a fake
         if missing is not None:
             raise InvalidSpec(f"statfs {missing}: no such file or directory")
         info = ContainerInfo(
@@ -139,6 +147,17 @@ class FakeContainers:
         if self._machine.containers.pop(found.info.id, None) is not None:
             self._machine.say(found, "removed")
 
+    async def update(self, container: str, limits: Limits) -> None:
+        """Change the limits that it was made with."""
+        self._machine.check("update")
+        found = self._machine.container(container)
+        if found.info.phase is not Phase.RUNNING:
+            raise RuntimeFailure(f"container {container} is not running")
+        changes = {name: value for name in LIMITS if (value := getattr(limits, name)) is not None}
+        found.spec = replace(found.spec, limits=replace(found.spec.limits, **changes))
+        if found.process is not None and limits.memory is not None:
+            found.process.surroundings = replace(found.process.surroundings, memory=limits.memory)
+
     async def list(self) -> Sequence[ContainerInfo]:
         """Return those with a pod's label."""
         self._machine.check("list")
@@ -168,13 +187,18 @@ class FakeContainers:
             Usage(
                 id=c.info.id,
                 cpu_ns=int((now - c.info.started_at) * 10_000_000),
-                memory_bytes=4 << 20,
-                working_set_bytes=3 << 20,
+                memory_bytes=c.working_set + (1 << 20),
+                working_set_bytes=c.working_set,
                 pids=1,
             )
             for c in self._machine.containers.values()
             if c.info.phase is Phase.RUNNING
         ]
+
+    async def sizes(self) -> Mapping[str, int]:
+        """Return what the machine was told."""
+        self._machine.check("sizes")
+        return {c.info.id: c.layer for c in self._machine.containers.values()}
 
     def _make_way(self, name: str) -> None:
         try:

@@ -1,7 +1,8 @@
 """The life of containers, over podman's REST API."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import msgspec
@@ -11,6 +12,7 @@ from edgekube.runtime.base import (
     ContainerInfo,
     ContainerSpec,
     InvalidSpec,
+    Limits,
     NoSuchContainer,
     NoSuchImage,
     Phase,
@@ -21,12 +23,22 @@ from edgekube.runtime.base import (
 from edgekube.runtime.cgroups import Cgroups
 from edgekube.runtime.podman.oom import SIGKILLED, OomTracker
 from edgekube.runtime.podman.rest import Call, Refused, Rest
-from edgekube.runtime.podman.translate import PHASES, create_body, event_labels, inspected, listed
+from edgekube.runtime.podman.translate import (
+    PHASES,
+    create_body,
+    event_labels,
+    inspected,
+    listed,
+    update_body,
+)
 
 POD_LABEL = "edgekube.io/pod-uid"
 ACTIONS = {"create": "created", "start": "started", "died": "died", "oom": "oom", "remove": "removed"}
 ENDING = 30.0
 """Seconds after the grace that podman may take to clear up."""
+
+WALK = 120.0
+"""Seconds that measuring layers may take."""
 
 
 class PodmanContainers:
@@ -38,11 +50,14 @@ class PodmanContainers:
         self._ooms = ooms
         self._paths: dict[str, str] = {}
         """Cgroup by container id, for those that run."""
+        self._fresh: dict[str, str] = {}
+        """Cgroup by id of containers we made and have not started yet: nobody else does."""
         self._told: dict[str, bool] = {}
         """Whether podman itself calls a dead container killed for want of memory."""
 
     async def create(self, spec: ContainerSpec) -> str:
         """Create; podman pulls nothing here."""
+        spec = await self._joining(spec)
         try:
             body = create_body(spec)
         except (ValueError, KeyError) as error:
@@ -63,13 +78,16 @@ class PodmanContainers:
 
     async def start(self, container: str) -> None:
         """Start, watching for its death by the out-of-memory killer from the first instruction on."""
-        item = await self._refused(Call("GET", f"/containers/{container}/json"))
-        identity, phase = item["Id"], PHASES.get(item["State"]["Status"])
-        if phase is Phase.RUNNING:
-            return
+        identity, path = container, self._fresh.pop(container, "")
+        if not path:
+            item = await self._refused(Call("GET", f"/containers/{container}/json"))
+            if PHASES.get(item["State"]["Status"]) is Phase.RUNNING:
+                return
+            identity, path = item["Id"], self._cgroup(item)
         if self._ooms.needs_init:
             await self._post(identity, "init")
-        self._ooms.arm(identity, self._cgroup(item))
+        self._paths[identity] = path
+        self._ooms.arm(identity, path)
         await self._post(identity, "start")
 
     async def stop(self, container: str, *, grace: float) -> None:
@@ -90,6 +108,13 @@ class PodmanContainers:
             if error.status != 404:
                 raise
         self._forget(container)
+
+    async def update(self, container: str, limits: Limits) -> None:
+        """Let the OCI runtime write the cgroup; podman itself remembers nothing of it."""
+        try:
+            await self._rest.send(Call("POST", f"/containers/{container}/update", body=update_body(limits)))
+        except Refused as error:
+            _explain(error, container)
 
     async def list(self) -> Sequence[ContainerInfo]:
         """Return those with a pod's label, by one call."""
@@ -134,9 +159,31 @@ class PodmanContainers:
         found = [(info.id, await self._path(info.id)) for info in running]
         return [u for i, path in found if path and (u := self._cgroups.usage(i, path)) is not None]
 
+    async def sizes(self) -> Mapping[str, int]:
+        """Return the sizes of the containers' own layers; podman walks them."""
+        filters = msgspec.json.encode({"label": [POD_LABEL]}).decode()
+        call = Call("GET", "/containers/json", {"all": "true", "size": "true", "filters": filters})
+        items: Sequence[dict[str, Any]] = await self._refused(call, patience=WALK) or ()
+        return {item["Id"]: int((item.get("Size") or {}).get("rwSize") or 0) for item in items}
+
+    async def _joining(self, spec: ContainerSpec) -> ContainerSpec:
+        """Return the spec with the namespaces of other containers as paths; raises InvalidSpec when they do not run."""
+        paths = {}
+        for name, kind in (("pid_of", "pid"), ("ipc_of", "ipc")):
+            other = getattr(spec, name)
+            if other in {"", "host"}:
+                continue
+            info = await self.inspect(other)
+            if not info.pid:
+                raise InvalidSpec(f"container {other}, whose {kind} namespace is wanted, does not run")
+            paths[name] = f"/proc/{info.pid}/ns/{kind}"
+        return replace(spec, **paths) if paths else spec
+
     async def _create(self, body: dict[str, Any]) -> str:
         answer = await self._rest.json(Call("POST", "/containers/create", body=body), patience=ENDING)
-        return str(answer["Id"])
+        identity = str(answer["Id"])
+        self._fresh[identity] = _path(str(body.get("cgroup_parent", "")), identity)
+        return identity
 
     async def _info(self, item: dict[str, Any]) -> ContainerInfo:
         info = listed(item, oom_killed=False)
@@ -173,8 +220,7 @@ class PodmanContainers:
 
     def _cgroup(self, item: dict[str, Any]) -> str:
         # Podman tells the path of running containers only; before, it follows from the parent's.
-        parent = item["HostConfig"]["CgroupParent"] or "/libpod_parent"
-        path = str(item["State"].get("CgroupPath") or f"{parent}/libpod-{item['Id']}")
+        path = str(item["State"].get("CgroupPath") or _path(item["HostConfig"]["CgroupParent"], item["Id"]))
         self._paths[item["Id"]] = path
         return path
 
@@ -191,9 +237,9 @@ class PodmanContainers:
         except Refused as error:
             _explain(error, container)
 
-    async def _refused(self, call: Call) -> Any:
+    async def _refused(self, call: Call, *, patience: float = 0.0) -> Any:
         try:
-            return await self._rest.json(call)
+            return await self._rest.json(call, patience=patience)
         except Refused as error:
             _explain(error, call.path)
 
@@ -203,8 +249,13 @@ class PodmanContainers:
 
     def _forget(self, container: str) -> None:
         self._paths.pop(container, None)
+        self._fresh.pop(container, None)
         self._told.pop(container, None)
         self._ooms.forget(container)
+
+
+def _path(parent: str, container: str) -> str:
+    return f"{parent or '/libpod_parent'}/libpod-{container}"
 
 
 def _explain(error: Refused, what: str) -> NoReturn:

@@ -28,6 +28,11 @@ _CONFIGURATION = """\
 # Soft and hard alike: podman 4.3 swaps the two for containers made over its API.
 default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
 default_sysctls = []
+# What containers may do everywhere else in Kubernetes (containerd's and CRI's list); podman's own is shorter.
+default_capabilities = [
+  "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
+  "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+]
 http_proxy = false
 [engine]
 cgroup_manager = "cgroupfs"
@@ -44,6 +49,10 @@ RUNTIMES = ("crun", "runc")
 HEALTHY = 10.0
 """Seconds of life after which a death is no longer counted as one of a series."""
 PING = 5.0
+WATCH = 10.0
+"""Seconds between two looks at whether the service answers."""
+HUNG = 3
+"""Looks without an answer, one after another, after which it is killed."""
 
 
 def configuration() -> str:
@@ -72,14 +81,21 @@ class ServicePaths:
 
 
 class PodmanService:
-    """Keeps `podman system service` alive. `enter` is put before its command line (e.g. nsenter)."""
+    """
+    Keeps `podman system service` alive, and kills one that does not answer any more.
 
-    def __init__(self, paths: ServicePaths, *, oci_runtime: str = "", enter: Sequence[str] = ()) -> None:
+    `enter` is put before its command line (e.g. nsenter); `every` is the pause between two looks.
+    """
+
+    def __init__(
+        self, paths: ServicePaths, *, oci_runtime: str = "", enter: Sequence[str] = (), every: float = WATCH
+    ) -> None:
         self.paths = paths
         self.pid = 0
         """Of the child while it runs, else 0."""
         self._oci_runtime = oci_runtime
         self._enter = tuple(enter)
+        self._every = every
         self._rest = Rest(paths.socket, timeout=PING)
 
     @property
@@ -129,13 +145,13 @@ class PodmanService:
     async def _once(self) -> int | None:
         paths = self.paths
         settings = paths.run / "containers.conf"
-        write_atomic(settings, configuration().encode(), mode=0o644)
         # conmon writes a file "oom" into the working directory when a container runs out of memory.
         work = paths.run / "work"
-        for folder in (paths.data, work, paths.run / "networks"):
-            folder.mkdir(parents=True, exist_ok=True)
-        paths.socket.unlink(missing_ok=True)
         try:
+            write_atomic(settings, configuration().encode(), mode=0o644)
+            for folder in (paths.data, work, paths.run / "networks"):
+                folder.mkdir(parents=True, exist_ok=True)
+            paths.socket.unlink(missing_ok=True)
             with (paths.run / "podman.log").open("wb") as output:
                 process = await asyncio.create_subprocess_exec(
                     *self.command(),
@@ -149,14 +165,33 @@ class PodmanService:
             log.warning("podman cannot be started: %s", error)
             return None
         self.pid = process.pid
+        watch = asyncio.create_task(self._watch(process), name="podman-watch")
         try:
             return await process.wait()
         finally:
             self.pid = 0
+            watch.cancel()
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
                 await _reap(process)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Kill the service when it hangs: containers have their own monitors, and a new one takes over."""
+        silent = 0
+        # An SD card that stalls makes it slow, and killing it would spoil what it is doing.
+        rest = Rest(self.paths.socket, timeout=self._every)
+        while silent < HUNG:
+            await asyncio.sleep(self._every)
+            try:
+                await rest.send(Call("GET", "/_ping"))
+                silent = 0
+            except RuntimeUnavailable as error:
+                silent += 1
+                log.warning("podman's service is silent (%d of %d): %s", silent, HUNG, error)
+        log.error("podman's service hangs; killing it")
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

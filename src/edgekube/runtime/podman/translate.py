@@ -39,7 +39,8 @@ def create_body(spec: ContainerSpec) -> Tree:
         "image": spec.image,
         "env": dict(spec.env),
         "labels": dict(spec.labels),
-        "mounts": [_mount(mount) for mount in spec.mounts],
+        "mounts": [_mount(mount) for mount in spec.mounts if not mount.image],
+        "image_volumes": [{"source": m.source, "destination": m.target} for m in spec.mounts if m.image],
         "devices": [{"path": f"{d.source}:{d.target}:{d.permissions}"} for d in spec.devices],
         "stdin": spec.stdin,
         "terminal": spec.tty,
@@ -63,6 +64,11 @@ def create_body(spec: ContainerSpec) -> Tree:
         "oom_score_adj": spec.limits.oom_score_adj,
     }
     return body | {key: value for key, value in optional.items() if value}
+
+
+def update_body(limits: Limits) -> Tree:
+    """Return the body of POST /containers/{id}/update (the runtime spec's LinuxResources)."""
+    return _limits(limits)
 
 
 def signal_number(name: str) -> int:
@@ -155,6 +161,7 @@ def _security(security: Security) -> Tree:
         "cap_add": list(security.cap_add),
         "cap_drop": list(security.cap_drop),
         "seccomp_profile_path": security.seccomp,
+        "apparmor_profile": security.apparmor,
         "sysctl": dict(security.sysctls),
         "unmask": [] if security.mask_proc else ["ALL"],
     }
@@ -180,7 +187,10 @@ def _mount(mount: Mount) -> Tree:
 def _namespace(of: str) -> Tree | None:
     if not of:
         return None
-    return {"nsmode": "host"} if of == "host" else {"nsmode": "container", "value": of}
+    if of == "host":
+        return {"nsmode": "host"}
+    # By path: joined by name, podman would not remove the one before the other.
+    return {"nsmode": "path", "value": of} if of.startswith("/") else {"nsmode": "container", "value": of}
 
 
 def event_labels(attributes: Mapping[str, str]) -> Mapping[str, str]:

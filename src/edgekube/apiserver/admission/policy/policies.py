@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekube.api.cel import CelError, Program, compile_expression
-from edgekube.api.kinds.admissionregistration_v1 import VALIDATING_POLICIES, VALIDATING_POLICY_BINDINGS
+from edgekube.api.resource import AnyResource
 from edgekube.apiserver.admission.matching import Selectors
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 
 NEVER = "false"
+EXPRESSIONS = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
+"""Where a mutation has its expression, by patch type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Policy:
     conditions: tuple[Program, ...]
     variables: tuple[tuple[str, Program], ...]
     validations: tuple[Validation, ...]
+    annotations: tuple[tuple[str, Program], ...] = ()
+    """Of the audit event."""
+    mutations: tuple[tuple[str, Program], ...] = ()
+    """Patch type and expression."""
 
     @property
     def fails_open(self) -> bool:
@@ -56,25 +62,26 @@ class Binding:
 class Policies:
     """Every policy that is bound, with its bindings."""
 
-    def __init__(self, caches: Caches, storage: Storage) -> None:
+    def __init__(
+        self, caches: Caches, storage: Storage, policy_row: AnyResource, binding_row: AnyResource
+    ) -> None:
         self._caches, self._storage = caches, storage
+        self._policy_row, self._binding_row = policy_row, binding_row
         self._known: tuple[tuple[int, int], Sequence[tuple[Policy, Sequence[Binding]]]] = ((-1, -1), ())
 
     async def all(self) -> Sequence[tuple[Policy, Sequence[Binding]]]:
         """Return them by name; next to free when nothing is bound."""
-        if not len(await self._caches.fresh(VALIDATING_POLICY_BINDINGS)):
+        if not len(await self._caches.fresh(self._binding_row)):
             return ()
-        rows = (VALIDATING_POLICIES, VALIDATING_POLICY_BINDINGS)
+        rows = (self._policy_row, self._binding_row)
         revisions = [(await self._caches.fresh(row)).revision for row in rows]
         mark = (revisions[0], revisions[1])
         if self._known[0] != mark:
             bindings: dict[str, list[Binding]] = {}
-            for tree in await self._storage.all(VALIDATING_POLICY_BINDINGS):
+            for tree in await self._storage.all(self._binding_row):
                 found = _binding(tree)
                 bindings.setdefault(found.spec.get("policyName", ""), []).append(found)
-            policies = {
-                tree["metadata"]["name"]: tree for tree in await self._storage.all(VALIDATING_POLICIES)
-            }
+            policies = {tree["metadata"]["name"]: tree for tree in await self._storage.all(self._policy_row)}
             made = [(_policy(policies[n]), bindings[n]) for n in sorted(policies.keys() & bindings.keys())]
             self._known = (mark, made)
         return self._known[1]
@@ -97,7 +104,14 @@ def _policy(tree: Tree) -> Policy:
             Validation(v, _compiled(v["expression"]), _told(v.get("messageExpression")))
             for v in spec.get("validations") or ()
         ),
+        tuple((a["key"], _compiled(a["valueExpression"])) for a in spec.get("auditAnnotations") or ()),
+        tuple(_mutation(m) for m in spec.get("mutations") or ()),
     )
+
+
+def _mutation(mutation: Tree) -> tuple[str, Program]:
+    kind = mutation["patchType"]
+    return kind, _compiled((mutation.get(EXPRESSIONS[kind]) or {}).get("expression", ""))
 
 
 def _told(text: str | None) -> Program | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from edgekube.api import patch
-from edgekube.api.cel import CelError
+from edgekube.api.cel import Budget, CelError
 from edgekube.api.errors import BY_REASON, BadRequest, Forbidden, InternalError, StatusError, from_tree
 from edgekube.api.kinds.admissionregistration_v1 import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS
 from edgekube.api.kinds.core_v1 import NAMESPACES
@@ -28,7 +28,7 @@ from edgekube.apiserver.webhook_client import WebhookClient, WebhookError
 
 log = logging.getLogger(__name__)
 
-VERBS = frozenset({"create", "update", "delete"})
+VERBS = frozenset({"create", "update", "delete", "connect"})
 REASONS = {400: "BadRequest", 404: "NotFound", 409: "Conflict", 422: "Invalid", 500: "InternalError"}
 """What a refusal that gives nothing but a code is called."""
 OURS_ALWAYS = ("resourceVersion", "generation", "selfLink")
@@ -49,7 +49,7 @@ class _Webhooks:
         self._hooks = Hooks(self.row, caches, storage)
 
     async def _asked(self, attributes: Attributes) -> Sequence[Hook]:
-        if attributes.settling:
+        if attributes.settling or attributes.reviewed:
             return ()
         hooks = await self._hooks.all()
         if not hooks or exempt(attributes):
@@ -74,7 +74,7 @@ class _Webhooks:
     async def _namespace_labels(self, attributes: Attributes) -> Mapping[str, str] | None:
         row = attributes.target.row
         if row.group_resource == "namespaces":
-            labels: Mapping[str, str] = attributes.obj["metadata"].get("labels") or {}
+            labels: Mapping[str, str] = (attributes.obj.get("metadata") or {}).get("labels") or {}
             return labels
         if not row.namespaced:
             return None
@@ -85,11 +85,11 @@ class _Webhooks:
         """Tell whether all match conditions hold; one that fails counts as the failure policy says."""
         if not hook.conditions:
             return True
-        variables = variables_of(attributes)
+        variables, budget = variables_of(attributes), Budget()
         failed = None
         for name, program in hook.conditions:
             try:
-                if not program.holds(variables):
+                if not program.holds(variables, budget=budget):
                     return False
             except CelError as error:
                 failed = f"match condition {name!r}: {error}"
@@ -113,6 +113,9 @@ class _Webhooks:
         if not isinstance(warnings, list) or not isinstance(status, dict):
             raise WebhookError("the answer is no AdmissionReview")
         attributes.warnings += [str(text) for text in warnings]
+        annotations = response.get("auditAnnotations")
+        if isinstance(annotations, dict):
+            attributes.notes |= {f"{hook.name}/{key}": str(value) for key, value in annotations.items()}
         if response.get("allowed") is not True:
             raise _refusal(hook, response)
         return response
@@ -155,23 +158,49 @@ class MutatingWebhooks(_Webhooks):
             return False
         if not changes or attributes.verb == "delete":
             return False
-        row = attributes.target.row
         try:
             tree = patch.json_patch(msgspec.json.decode(msgspec.json.encode(attributes.obj)), changes)
-            if not isinstance(tree, dict) or not isinstance(tree.get("metadata"), dict):
+            if not isinstance(tree, dict):
                 raise BadRequest("the patch leaves no object")
-            renewed = self._renew(row, tree)
         except StatusError as error:
-            raise InternalError(
-                f'Internal error occurred: admission webhook "{hook.name}": {error}'
-            ) from error
-        _restore(attributes, renewed.tree)
-        if renewed.tree == attributes.obj:
-            return False
-        attributes.obj.clear()
-        attributes.obj.update(renewed.tree)
-        attributes.missing = renewed.missing
-        return True
+            raise _broken(hook.name, error) from error
+        return take_over(attributes, tree, self._renew, who=hook.name)
+
+
+def _broken(who: str, error: StatusError) -> InternalError:
+    return InternalError(f'Internal error occurred: admission webhook "{who}": {error}')
+
+
+def take_over(attributes: Attributes, tree: Tree, renew: Renew, *, who: str) -> bool:
+    """
+    Make `tree` the object; return whether it is another one.
+
+    Raises InternalError, naming `who` made it, for what is no such object, and BadRequest for another namespace.
+    """
+    if attributes.kind is not None:
+        return _replace(attributes, tree)
+    try:
+        if not isinstance(tree.get("metadata"), dict):
+            raise BadRequest("the patch leaves no object")
+        renewed = renew(attributes.target.row, tree)
+    except StatusError as error:
+        raise _broken(who, error) from error
+    _restore(attributes, renewed.tree)
+    if renewed.tree == attributes.obj:
+        return False
+    attributes.obj.clear()
+    attributes.obj.update(renewed.tree)
+    attributes.missing = renewed.missing
+    return True
+
+
+def _replace(attributes: Attributes, tree: Tree) -> bool:
+    """Take over what a webhook made of something that is not stored as it is."""
+    tree |= {field: attributes.obj[field] for field in ("kind", "apiVersion") if field in attributes.obj}
+    changed = tree != attributes.obj
+    attributes.obj.clear()
+    attributes.obj.update(tree)
+    return changed
 
 
 class ValidatingWebhooks(_Webhooks):
@@ -204,15 +233,19 @@ def review(attributes: Attributes) -> Tree:
     """Return the `request` of an AdmissionReview."""
     row, target = attributes.target.row, attributes.target
     kind = {"group": row.group, "version": row.version, "kind": row.kind}
+    if attributes.kind is not None:
+        group, _, version = attributes.kind[0].rpartition("/")
+        kind = {"group": group, "version": version, "kind": attributes.kind[1]}
     resource = {"group": row.group, "version": row.version, "resource": row.plural}
     gone = attributes.verb == "delete"
     request: Tree = {
         "uid": str(uuid.uuid4()), "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
-        "name": attributes.obj["metadata"].get("name") or target.name, "operation": attributes.operation,
+        "name": attributes.name, "operation": attributes.operation,
         "userInfo": attributes.user.tree(), "object": None if gone else attributes.obj,
         "oldObject": attributes.obj if gone else attributes.old, "dryRun": attributes.dry_run,
-        "options": {"kind": f"{attributes.verb.title()}Options", "apiVersion": "meta.k8s.io/v1"},
     }  # fmt: skip
+    if attributes.verb != "connect":
+        request["options"] = {"kind": f"{attributes.verb.title()}Options", "apiVersion": "meta.k8s.io/v1"}
     if target.namespace:
         request["namespace"] = target.namespace
     elif row.group_resource == "namespaces":

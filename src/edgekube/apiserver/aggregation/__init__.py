@@ -1,0 +1,1 @@
+"""The aggregation layer: APIServices, and the extension servers behind some of them."""

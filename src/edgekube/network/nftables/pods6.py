@@ -1,0 +1,58 @@
+"""The pod network's own table of family ip6: traffic that leaves the cluster takes the node's address."""
+
+from ipaddress import IPv6Network
+
+from edgekube.network.netlink import NETFILTER, Netlink
+from edgekube.network.nftables.expressions import FIRST, compare, counter, masquerade, payload
+from edgekube.network.nftables.pods import TABLE
+from edgekube.network.nftables.transaction import IPV6, POSTROUTING, Hook, Transaction, count_rules
+
+RULES = 1
+_NETWORK = 1
+_SOURCE, _DESTINATION = 8, 24
+"""Offsets in the IPv6 header (RFC 8200)."""
+
+
+def program(pod_cidr: str, cluster_cidr: str) -> None:
+    """Make the table afresh; prefix lengths must be multiples of 8."""
+    change = Transaction(TABLE, family=IPV6)
+    change.start_afresh("edgekube: pods")
+    change.add_chain("postrouting", hook=Hook("nat", POSTROUTING, 100))
+    rule = (
+        _within(_SOURCE, pod_cidr, equal=True),
+        _within(_DESTINATION, cluster_cidr, equal=False),
+        # Multicast and link-local are the link's business.
+        _within(_DESTINATION, "ff00::/8", equal=False),
+        _within(_DESTINATION, "fe80::/16", equal=False),
+        counter(),
+        masquerade(),
+    )
+    change.add_rule("postrouting", *rule, comment="pods to the world")
+    with Netlink(NETFILTER) as netlink:
+        change.commit(netlink)
+
+
+def ensure(pod_cidr: str, cluster_cidr: str) -> None:
+    """Make the table if it is not whole."""
+    with Netlink(NETFILTER) as netlink:
+        if count_rules(netlink, TABLE, family=IPV6) == RULES:
+            return
+    program(pod_cidr, cluster_cidr)
+
+
+def clear() -> None:
+    """Remove the table, if it is there."""
+    change = Transaction(TABLE, family=IPV6)
+    change.add_table()
+    change.delete_table()
+    with Netlink(NETFILTER) as netlink:
+        change.commit(netlink)
+
+
+def _within(offset: int, cidr: str, *, equal: bool) -> bytes:
+    """Compare the prefix's bytes alone, as nft(8) does for prefixes of whole bytes."""
+    network = IPv6Network(cidr)
+    size = network.prefixlen // 8
+    return payload(_NETWORK, offset, size, FIRST) + compare(
+        network.network_address.packed[:size], equal=equal
+    )

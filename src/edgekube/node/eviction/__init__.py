@@ -1,0 +1,1 @@
+"""Node-pressure eviction: what is short, who goes first."""

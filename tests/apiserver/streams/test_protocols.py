@@ -1,0 +1,72 @@
+"""Every WebSocket protocol that exec has had, and none."""
+
+import asyncio
+import base64
+import json
+
+import aiohttp
+import pytest
+
+WAIT = 30
+EXEC = "/api/v1/namespaces/default/pods/p/exec?stdin=true&stdout=true&stderr=true"
+
+
+async def conversation(cluster, protocol, path, *sent):
+    """Return the messages that come back, as (channel, content), and the protocol chosen."""
+    protocols = (protocol,) if protocol else ()
+    text = "base64" in (protocol or "")
+    found = []
+    async with (
+        asyncio.timeout(WAIT),
+        aiohttp.ClientSession(cluster.url) as session,
+        session.ws_connect(path, protocols=protocols) as socket,
+    ):
+        for channel, data in sent:
+            if text:
+                await socket.send_str(f"{channel}{base64.b64encode(data).decode()}")
+            else:
+                await socket.send_bytes(bytes((channel,)) + data)
+        async for message in socket:
+            if text:
+                assert message.type is aiohttp.WSMsgType.TEXT
+                found.append((int(message.data[0]), base64.b64decode(message.data[1:])))
+            else:
+                assert message.type is aiohttp.WSMsgType.BINARY
+                found.append((message.data[0], message.data[1:]))
+        return found, socket.protocol
+
+
+@pytest.mark.parametrize("protocol", [None, "channel.k8s.io", "base64.channel.k8s.io"])
+async def test_before_v4_only_failures_are_told_of(cluster, protocol):
+    found, chosen = await conversation(cluster, protocol, f"{EXEC}&command=fail&command=3")
+    assert chosen == protocol
+    assert found == [(2, b"sorry\n"), (3, b"command terminated with exit code 3")]
+    found, _ = await conversation(cluster, protocol, f"{EXEC}&command=attached")
+    assert found == [(1, b"attached\n")]
+
+
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", "v4.base64.channel.k8s.io", "v5.channel.k8s.io"])
+async def test_from_v4_on_a_status_ends_it(cluster, protocol):
+    found, chosen = await conversation(cluster, protocol, f"{EXEC}&command=terminal", (0, b"x"), (0, b"q"))
+    assert chosen == protocol
+    ((channel, status),) = found
+    assert (channel, json.loads(status)["status"]) == (3, "Success")
+
+
+async def test_nonsense_in_base64_is_passed_over(cluster):
+    path = f"{EXEC}&command=terminal"
+    async with (
+        asyncio.timeout(WAIT),
+        aiohttp.ClientSession(cluster.url) as session,
+        session.ws_connect(path, protocols=("v4.base64.channel.k8s.io",)) as socket,
+    ):
+        for text in ("", "x", "0!!", "0" + base64.b64encode(b"q").decode()):
+            await socket.send_str(text)
+        message = await socket.receive()
+        assert message.data[0] == "3"
+
+
+async def test_an_unknown_protocol_is_refused(cluster):
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await conversation(cluster, "v9.channel.k8s.io", f"{EXEC}&command=attached")
+    assert refused.value.status == 400

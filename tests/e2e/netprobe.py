@@ -1,0 +1,165 @@
+"""
+Talks and listens where it is started: in a pod's network namespace, on a node, on a machine of the LAN.
+
+Run by path with nothing but the standard library: `netprobe.py ACTION ARGUMENT…`; answers are JSON lines.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import sys
+import time
+import urllib.request
+from collections import Counter
+
+PATIENCE = 5.0
+A, SRV, PTR = 1, 33, 12
+
+
+def fetch(url):
+    """What a web server says; None when it says nothing."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return answer.read().decode().strip()
+    except OSError as error:
+        return f"error: {error}"
+
+
+def get(*urls):
+    say([fetch(url) for url in urls])
+
+
+def spread(url, count):
+    """Who answers how many of `count` requests, one connection each."""
+    say(Counter(fetch(url) for _ in range(int(count))))
+
+
+def steady(url, pause):
+    """Requests until the input ends, one connection each; what failed, and who answered the others."""
+    failed, answers = [], Counter()
+    os.set_blocking(0, False)
+    while not ended():
+        answer = fetch(url)
+        if answer.startswith("error"):
+            failed.append([time.time(), answer])
+        else:
+            answers[answer] += 1
+        time.sleep(float(pause))
+    say({"failed": failed, "answers": answers})
+
+
+def hold(host, port, pause):
+    """One connection to an echo server until the input ends; how many lines came back."""
+    lines = 0
+    os.set_blocking(0, False)
+    with socket.create_connection((host, int(port)), PATIENCE) as line, line.makefile("rwb") as both:
+        say("connected")
+        try:
+            while not ended():
+                both.write(b"%d\n" % lines)
+                both.flush()
+                if both.readline() != b"%d\n" % lines:
+                    return say({"lines": lines, "error": "another line came back"})
+                lines += 1
+                time.sleep(float(pause))
+        except OSError as error:
+            return say({"lines": lines, "error": str(error)})
+    return say({"lines": lines, "error": None})
+
+
+def ended():
+    """Tell whether whoever started us closed our input."""
+    try:
+        return os.read(0, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def datagrams(host, port, count):
+    """Who answers how many of `count` datagrams, each from a port of its own."""
+    answers = Counter()
+    for _ in range(int(count)):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+            line.settimeout(1.0)
+            line.connect((host, int(port)))
+            try:
+                line.send(b"who?")
+                answers[line.recv(100).decode()] += 1
+            except OSError as error:
+                answers[f"error: {error}"] += 1
+    say(answers)
+
+
+def serve_datagrams(port, answer):
+    """Answer every datagram, until killed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.bind(("", int(port)))
+        say("listening")
+        while True:
+            _, sender = line.recvfrom(100)
+            with contextlib.suppress(OSError):
+                line.sendto(answer.encode(), sender)
+
+
+def resolve(server, *names):
+    """The answers to `name` (A) or `TYPE:name`, sorted."""
+    say([ask(server, name) for name in names])
+
+
+def ask(server, question):
+    kind, _, name = question.rpartition(":")
+    number = {"": A, "SRV": SRV, "PTR": PTR}[kind]
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    query = struct.pack(">6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", number, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.settimeout(PATIENCE)
+        line.sendto(query, (server, 53))
+        try:
+            reply = line.recv(4096)
+        except OSError as error:
+            return f"error: {error}"
+    _, flags, _, answers, _, _ = struct.unpack(">6H", reply[:12])
+    if flags & 15:
+        return {3: "NXDOMAIN"}.get(flags & 15, f"rcode {flags & 15}")
+    at, found = len(query), []
+    for _ in range(answers):
+        _, at = read_name(reply, at)
+        (length,) = struct.unpack(">H", reply[at + 8 : at + 10])
+        data, at = at + 10, at + 10 + length
+        if number == A:
+            found.append(socket.inet_ntoa(reply[data:at]))
+        elif number == SRV:
+            found.append(
+                f"{struct.unpack('>H', reply[data + 4 : data + 6])[0]} {read_name(reply, data + 6)[0]}"
+            )
+        else:
+            found.append(read_name(reply, data)[0])
+    return sorted(found)
+
+
+def read_name(message, at):
+    labels, end = [], None
+    while message[at]:
+        if message[at] >= 0xC0:
+            end = end or at + 2
+            at = struct.unpack(">H", message[at : at + 2])[0] & 0x3FFF
+            continue
+        labels.append(message[at + 1 : at + 1 + message[at]].decode())
+        at += 1 + message[at]
+    return ".".join(labels), end or at + 1
+
+
+def say(answer):
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+ACTIONS = {
+    function.__name__: function
+    for function in (get, spread, steady, hold, datagrams, serve_datagrams, resolve)
+}
+
+if __name__ == "__main__":
+    ACTIONS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,283 @@
+"""
+Pods, nodes and Services of three nodes on two LANs: what reaches what, and by whom it is answered.
+
+node1 and node3 share a LAN (host routes), node2 is behind a router (VXLAN); a client machine on each LAN
+knows nothing of the cluster.
+"""
+
+import contextlib
+import http.client
+import json
+from urllib.parse import urlsplit
+
+import pytest
+
+from e2e.harness import eventually, running_lab
+from e2e.manifests import IMAGE
+from e2e.places import Place
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+DNS = "10.96.0.10"
+OTHERS = 334
+"""Services that come, change and go beside an established connection: a thousand changes."""
+WEB = f"""
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: web}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: {IMAGE}
+        command:
+        - sh
+        - -c
+        - |
+          mkdir -p /www/cgi-bin
+          echo $NODE > /www/index.html
+          printf '#!/bin/sh\\necho\\necho $NODE $REMOTE_ADDR\\n' > /www/cgi-bin/who
+          chmod 755 /www/cgi-bin/who
+          nc -ll -p 9000 -e cat &
+          exec httpd -f -p 0.0.0.0:8080 -h /www
+        env: [{{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}]
+        ports: [{{name: http, containerPort: 8080}}]
+        readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}
+"""
+SERVICES = {
+    "web": {"ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+    "sticky": {"ports": [{"port": 80, "targetPort": 8080}], "sessionAffinity": "ClientIP"},
+    "outside": {"type": "NodePort", "ports": [{"port": 80, "targetPort": 8080}]},
+    "here": {
+        "type": "NodePort",
+        "ports": [{"port": 80, "targetPort": 8080}],
+        "externalTrafficPolicy": "Local",
+    },
+    "echo": {"type": "NodePort", "ports": [{"port": 9000}]},
+    "udp": {"ports": [{"port": 5353, "protocol": "UDP"}]},
+    "each": {"clusterIP": "None", "ports": [{"name": "http", "port": 8080}]},
+}
+
+
+class World:
+    """The lab with a web server on every node, and the places traffic starts from."""
+
+    def __init__(self, cluster):
+        self.cluster, self.lab = cluster, cluster.lab
+        self.pods, self.services = {}, {}
+
+    def fill(self):
+        self.cluster.kubectl("apply", "-f", "-", stdin=WEB)
+        trees = [
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": "web"}, **spec}}
+            for name, spec in SERVICES.items()
+        ]  # fmt: skip
+        self.cluster.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, trees)))
+        self.cluster.kubectl("rollout", "status", "daemonset/web", "--timeout=60s", timeout=70)
+        for pod in self.cluster.json("get", "pods", "-l", "app=web")["items"]:
+            node = pod["spec"]["nodeName"]
+            self.pods[node] = Place(self.lab, node, pod["metadata"]["uid"], pod["status"]["podIP"])
+        self.services = {
+            item["metadata"]["name"]: item["spec"] for item in self.cluster.json("get", "services")["items"]
+        }
+        for place in self.inside:
+            eventually(lambda place=place: self.answered(place), f"Services answer on {place.machine}")
+        return self
+
+    @property
+    def nodes(self):
+        return {node: Place(self.lab, node, address=self.lab.address(node)) for node in self.lab.names}
+
+    @property
+    def clients(self):
+        return [Place(self.lab, name, address=self.lab.address(name)) for name in self.lab.clients]
+
+    @property
+    def inside(self):
+        return (*self.pods.values(), *self.nodes.values())
+
+    def answered(self, place):
+        return all(
+            set(place.ask("spread", self.url(name), 6)) == set(self.lab.names) for name in ("web", "outside")
+        )
+
+    def url(self, service):
+        return f"http://{self.services[service]['clusterIP']}/"
+
+    def node_port(self, service):
+        return self.services[service]["ports"][0]["nodePort"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with running_lab(tmp_path_factory.mktemp("net"), name="ek-net", nodes=3, lans=2) as cluster:
+        yield World(cluster).fill()
+
+
+def test_pods_reach_pods_of_all_nodes_with_their_own_address(world):
+    for source in world.pods.values():
+        found = source.ask("get", *(f"http://{pod.address}:8080/cgi-bin/who" for pod in world.pods.values()))
+        assert found == [f"{node} {source.address}" for node in world.pods]
+
+
+def test_nodes_reach_pods_of_all_nodes(world):
+    for place in world.nodes.values():
+        found = place.ask("get", *(f"http://{pod.address}:8080/" for pod in world.pods.values()))
+        assert found == list(world.pods)
+
+
+def test_neighbours_take_the_lan_and_others_the_tunnel(world):
+    ways = world.lab.run("node1", ["ip", "route"]).stdout
+    by = {node: next(line for line in ways.splitlines() if world.pods[node].address.rpartition(".")[0] in line)
+          for node in ("node2", "node3")}  # fmt: skip
+    assert f"via {world.lab.address('node3')} dev eth0" in by["node3"]
+    assert "dev eth0" not in by["node2"]
+
+
+def test_services_take_turns_exactly(world):
+    for source in (world.pods["node1"], world.nodes["node2"]):
+        counts = source.ask("spread", world.url("web"), 300)
+        assert set(counts) == set(world.lab.names)
+        assert all(98 <= count <= 102 for count in counts.values()), counts
+
+
+def test_a_pod_reaches_itself_by_its_service(world):
+    for node, pod in world.pods.items():
+        assert pod.ask("spread", world.url("web"), 9) == dict.fromkeys(world.lab.names, 3), node
+
+
+def test_node_ports_answer_on_every_node_from_every_lan(world):
+    port = world.node_port("outside")
+    for client in world.clients:
+        for node in world.nodes.values():
+            counts = client.ask("spread", f"http://{node.address}:{port}/", 9)
+            assert set(counts) == set(world.lab.names), (client.machine, node.machine)
+
+
+def test_a_local_node_port_keeps_the_clients_address(world):
+    port = world.node_port("here")
+    for client in world.clients:
+        found = client.ask(
+            "get", *(f"http://{node.address}:{port}/cgi-bin/who" for node in world.nodes.values())
+        )
+        assert found == [f"{node} {client.address}" for node in world.nodes]
+
+
+def test_the_lan_knows_no_way_to_services_and_pods(world):
+    for client in world.clients:
+        for answer in client.ask("get", world.url("web"), f"http://{world.pods['node1'].address}:8080/"):
+            assert "unreachable" in answer
+
+
+def test_datagrams_take_turns_too(world):
+    with contextlib.ExitStack() as stack:
+        for node, pod in world.pods.items():
+            stack.enter_context(pod.serving("serve_datagrams", "5353", node))
+        for source in (world.pods["node1"], world.nodes["node2"]):
+            counts = source.ask("datagrams", world.services["udp"]["clusterIP"], 5353, 90)
+            assert counts == dict.fromkeys(world.lab.names, 30)
+
+
+def test_a_sticky_service_stays_with_its_backend(world):
+    for source in world.inside:
+        assert list(source.ask("spread", world.url("sticky"), 20).values()) == [20]
+
+
+def dns_answers(world, place):
+    address = world.services["web"]["clusterIP"]
+    backwards = ".".join(reversed(address.split(".")))
+    return place.ask(
+        "resolve", DNS,
+        "web.default.svc.cluster.local", "each.default.svc.cluster.local", "SRV:_http._tcp.web.default.svc.cluster.local",
+        f"PTR:{backwards}.in-addr.arpa", "nobody.default.svc.cluster.local",
+    )  # fmt: skip
+
+
+def dns_wanted(world):
+    return [
+        [world.services["web"]["clusterIP"]],
+        sorted(pod.address for pod in world.pods.values()),
+        ["80 web.default.svc.cluster.local"],
+        ["web.default.svc.cluster.local"],
+        "NXDOMAIN",
+    ]
+
+
+def test_names_resolve_everywhere(world):
+    for place in world.inside:
+        assert dns_answers(world, place) == dns_wanted(world)
+    pod = world.cluster.json("get", "pods", "-l", "app=web")["items"][0]["metadata"]["name"]
+    for name in ("web", "web.default", "web.default.svc.cluster.local"):
+        answer = world.cluster.kubectl("exec", pod, "--", "wget", "-qO-", f"http://{name}/")
+        assert answer.strip() in world.lab.names
+
+
+CONTENT = {"PATCH": "application/merge-patch+json"}
+
+
+class Caller:
+    """Many calls over one connection."""
+
+    def __init__(self, api):
+        url = urlsplit(api.access.server)
+        self._line = http.client.HTTPSConnection(
+            url.hostname, url.port, timeout=30, context=api.access.ssl_context()
+        )
+        self._token = {"Authorization": f"Bearer {api.access.token}"} if api.access.token else {}
+
+    def call(self, method, path, body=None):
+        headers = {**self._token, "Content-Type": CONTENT.get(method, "application/json")}
+        self._line.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = self._line.getresponse()
+        data = answer.read()
+        assert answer.status < 300, data
+        return json.loads(data)
+
+    def close(self):
+        self._line.close()
+
+
+def test_a_connection_lives_on_while_other_services_come_and_go(world):
+    echo, node = world.services["echo"], world.nodes["node2"]
+    path = "/api/v1/namespaces/default/services"
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    inside = world.pods["node1"].going_on("hold", echo["clusterIP"], 9000, 0.02, first=True)
+    outside = world.clients[0].going_on("hold", node.address, world.node_port("echo"), 0.02, first=True)
+    with inside as one, outside as other, contextlib.closing(Caller(world.lab.api())) as caller:
+        made = [
+            caller.call("POST", path, {"metadata": {"name": f"other-{number}"}, "spec": spec})["spec"]["clusterIP"]
+            for number in range(OTHERS)
+        ]  # fmt: skip
+        for place in (world.pods["node1"], node):
+            eventually(
+                lambda place=place: place.ask("get", f"http://{made[-1]}/")[0] in world.lab.names,
+                f"the last Service answers on {place.machine}",
+            )
+        for number in range(OTHERS):
+            change = {"spec": {"sessionAffinity": "ClientIP"}}
+            caller.call("PATCH", f"{path}/other-{number}", change)
+        for number in range(OTHERS):
+            caller.call("DELETE", f"{path}/other-{number}")
+        eventually(
+            lambda: world.nodes["node1"].ask("get", f"http://{made[-1]}/")[0] not in world.lab.names,
+            "the last Service is gone",
+        )
+    for said in (one, other):
+        assert said[-1]["error"] is None
+        assert said[-1]["lines"] > 20
+    assert len(set(made)) == OTHERS
+
+
+def test_services_and_names_work_without_the_master(world):
+    world.lab.power("master", "off")
+    try:
+        for place in world.inside:
+            assert dns_answers(world, place) == dns_wanted(world)
+            assert place.ask("spread", world.url("web"), 9) == dict.fromkeys(world.lab.names, 3)
+    finally:
+        world.lab.power("master", "on")
+    world.lab.wait_ready(world.lab.names)
