@@ -12,8 +12,8 @@ from sandboxed import busy, cluster, connected, cpu_seconds, pids, pod, prepared
 from edgekube.api.kinds import core_v1 as core
 
 PARTS = {
-    "agent": "edgekube agent",
-    "server": "edgekube server",
+    "agent": "edgekube.cli.main agent",
+    "server": "edgekube.cli.main server",
     "podman": "system service",
     "broker": "mosquitto",
 }

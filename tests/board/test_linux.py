@@ -63,6 +63,40 @@ def test_usage_counts_what_was_used_and_what_went_out(tmp_path):
     assert usage.load == (0.5, 0.4, 0.3)
 
 
+def test_processes_and_how_many_there_may_be(tmp_path):
+    root = trees.pi4(tmp_path)
+    assert (board(root).usage().processes, board(root).usage().processes_limit) == (100, 0)
+    (root / "proc/sys/kernel").mkdir(parents=True, exist_ok=True)
+    (root / "proc/sys/kernel/pid_max").write_text("32768\n")
+    (root / "proc/sys/kernel/threads-max").write_text("30000\n")
+    assert board(root).usage().processes_limit == 30000
+
+
+def test_images_on_the_same_file_system_are_not_told_of_twice(tmp_path):
+    root = trees.pi4(tmp_path)
+    (tmp_path / "images").mkdir(exist_ok=True)
+    assert board(root, images=tmp_path / "images").usage().image_disk_capacity == 0
+    assert board(root, images=tmp_path / "missing").usage().image_disk_capacity == 0
+    other = board(root, images=Path("/proc")).usage()
+    assert (other.image_disk_capacity, other.disk_capacity > 0) == (0, True)
+
+
+@pytest.mark.root
+def test_images_on_a_file_system_of_their_own(tmp_path):
+    root, images = trees.pi4(tmp_path / "root"), tmp_path / "images"
+    images.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=100", "ek-test", str(images)], check=True
+    )
+    try:
+        (images / "layer").write_bytes(bytes(512 << 10))
+        usage = board(root, images=images).usage()
+    finally:
+        subprocess.run(["umount", str(images)], check=True)
+    assert (usage.image_disk_capacity, usage.image_disk_available) == (1 << 20, 512 << 10)
+    assert (usage.image_inodes, usage.image_inodes_free) == (100, 98)
+
+
 def test_traffic_without_hardware_leaves_out_pods(tmp_path):
     usage = board(trees.pi5(tmp_path)).usage()
     assert (usage.received_bytes, usage.sent_bytes) == (1000, 500)

@@ -1,6 +1,7 @@
 """Three nodes on two LANs joined by a router: pods reach each other by the way that is right for each pair."""
 
 import asyncio
+import itertools
 import socket
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from contract.netlab import TCP, Servers, ask, connected, nftables
 from edgekube.network import netns
 from edgekube.network.base import Attachment, Backend, Forwarding, Frontend, NetworkError, Peer
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
-from edgekube.network.netlink import ROUTE, messages
+from edgekube.network.netlink import ROUTE, Netlink, messages
 from edgekube.network.overlay import Mode
 from edgekube.network.watch import LinuxSurroundings
 
@@ -37,6 +39,8 @@ class Machine:
     address: str
     pod_cidr: str
     pod: Attachment
+    address6: str
+    pod_cidr6: str
 
     def run(self, line: str) -> str:
         return in_namespace(self.namespace, line)
@@ -59,7 +63,17 @@ class Machine:
         return netns.inside(Path(self.pod.netns), talk)
 
     def peer(self) -> Peer:
-        return Peer(self.address, self.pod_cidr)
+        return Peer(self.address, self.pod_cidr, self.address6, self.pod_cidr6)
+
+    def ask6(self, address: str) -> str:
+        """Return who answers on port 8086, and what address it sees."""
+
+        def talk() -> str:
+            with socket.create_connection((address, 8086), timeout=10) as client:
+                client.sendall(b"?")
+                return client.recv(100).decode()
+
+        return netns.inside(Path(self.pod.netns), talk)
 
 
 @dataclass
@@ -83,18 +97,20 @@ class World:
             # A bridge without a MAC of its own changes it with its ports.
             self.on_router(f"ip link add lan{lan} address 02:00:00:00:00:0{lan} type bridge")
             self.on_router(f"ip addr add 10.60.{lan}.1/24 dev lan{lan}")
+            self.on_router(f"ip addr add fd60:{lan}::1/64 dev lan{lan} nodad")
             self.on_router(f"ip link set lan{lan} up")
 
     def on_router(self, line: str) -> None:
         in_namespace(self.router, line)
 
-    async def add(self, name: str, *, mode: Mode, mtu: int = 1500) -> None:
+    async def add(self, name: str, *, mode: Mode, mtu: int = 1500, dual: bool = False) -> None:
         namespace = Path(f"/run/netns/{self.prefix}{name}")
         address, lan = PLACES[name], PLACES[name].split(".")[2]
         netns.make(namespace)
         number = 1 + list(PLACES).index(name)
         addressing = NodeAddressing(
-            pod_cidr=f"10.244.{number}.0/24", cluster_cidr="10.244.0.0/16", service_cidr="10.96.0.0/16", mode=mode
+            pod_cidr=f"10.244.{number}.0/24", cluster_cidr="10.244.0.0/16", service_cidr="10.96.0.0/16", mode=mode,
+            pod_cidr6=f"fd00:244:0:{number}::/64" if dual else "", cluster_cidr6="fd00:244::/48" if dual else "",
         )  # fmt: skip
         network = LinuxPodNetwork(addressing, self.folder / name, prefix=f"{namespace.name}-")
         self.on_router(
@@ -104,6 +120,10 @@ class World:
         in_namespace(namespace, f"ip addr add {address}/24 dev eth0")
         in_namespace(namespace, "ip link set eth0 up")
         in_namespace(namespace, f"ip route add default via 10.60.{lan}.1")
+        address6 = f"fd60:{lan}::{address.split('.')[3]}" if dual else ""
+        if dual:
+            in_namespace(namespace, f"ip addr add {address6}/64 dev eth0 nodad")
+            in_namespace(namespace, f"ip route add default via fd60:{lan}::1")
         # The network's thread starts with the first call, in the namespace its caller is in then.
         netns.join(namespace)
         try:
@@ -112,7 +132,9 @@ class World:
             netns.join(self.home)
         pod = await network.attach(name, name, sysctls={})
         self.servers.start(Path(pod.netns), name)
-        self.machines[name] = Machine(name, namespace, network, address, addressing.pod_cidr, pod)
+        self.machines[name] = Machine(
+            name, namespace, network, address, addressing.pod_cidr, pod, address6, addressing.pod_cidr6
+        )
 
     async def meet(self) -> None:
         """Tell everybody of everybody."""
@@ -267,6 +289,46 @@ async def test_mends_what_others_take_away(world):
         assert a.ask(b) == f"b {a.pod.address}", damage
 
 
+class Killed(BaseException):
+    """Raised where the process ends; nothing may catch it."""
+
+
+async def test_dying_anywhere_between_two_plans_is_mended(world, monkeypatch):
+    for name in "abc":
+        await world.add(name, mode=Mode.AUTO)
+    await world.meet()
+    a, b, c = (world.machines[name] for name in "abc")
+    near, far = c.peer(), b.peer()
+    # Each step turns a route into a tunnel or back, or takes one away.
+    plans = [{"b": far, "c": replace(near, address=b.address)}, {"c": near}, {"b": far, "c": near}]
+    real = Netlink.request
+    for before, after in pairwise([*plans, plans[0]]):
+        for number in itertools.count(1):
+            await a.network.set_peers(before, own=a.address)
+            left = [number]
+
+            def dying(self, *arguments, left=left):
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Killed
+                real(self, *arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Netlink, "request", dying)
+                with suppress(Killed):
+                    await a.network.set_peers(after, own=a.address)
+            await a.network.set_peers(after, own=a.address)
+            ways = {**routed(a), **dict.fromkeys(tunnelled(a), "tunnel")}
+            assert ways == {
+                peer.pod_cidr: peer.address if peer == near else "tunnel" for peer in after.values()
+            }
+            if left[0] > 0:
+                assert number > 2
+                break
+    await world.meet()
+    everybody_reaches_everybody(world)
+
+
 async def test_another_programs_device_of_our_name_makes_room(world):
     await world.add("a", mode=Mode.AUTO)
     await world.add("b", mode=Mode.AUTO)
@@ -378,6 +440,103 @@ class TestSurroundings:
                     await made.changed()
         finally:
             made.close()
+
+
+class TestDualStack:
+    """A second address of its own for every pod; what leads there is chosen as for the first."""
+
+    async def test_pods_reach_pods_and_the_world(self, world):
+        for name in PLACES:
+            await world.add(name, mode=Mode.AUTO, dual=True)
+        await world.meet()
+        a, b, c = (world.machines[name] for name in "abc")
+        for machine in (a, b, c):
+            assert machine.pod.address6 == f"{machine.pod_cidr6[:-3]}af4:{machine.pod.address[7]}02"
+            listen6(world.servers, Path(machine.pod.netns), machine.name)
+        routes = a.run("ip -6 route show proto 69")
+        assert f"{c.pod_cidr6} via {c.address6} dev eth0" in routes
+        assert f"{b.pod_cidr6} via fd00:244:0:2::1 dev ekvx" in routes
+        for machine in (a, b, c):
+            for other in (a, b, c):
+                assert machine.ask6(other.pod.address6) == f"{other.name} {machine.pod.address6}"
+        listen6(world.servers, world.router, "world")
+        assert a.ask6("fd60:1::1") == f"world {a.address6}"
+        everybody_reaches_everybody(world)
+
+    async def test_comes_back_and_goes_without_a_trace(self, world):
+        for name in "ab":
+            await world.add(name, mode=Mode.AUTO, dual=True)
+        await world.meet()
+        a, b = world.machines["a"], world.machines["b"]
+        listen6(world.servers, Path(b.pod.netns), "b")
+        for damage in (
+            "ip -6 route del fd00:244:0:2::/64",
+            "ip -6 neigh del fd00:244:0:2::1 dev ekvx",
+            "ip -6 addr del fd00:244:0:1::1/128 dev ekvx",
+            "nft flush ruleset",
+        ):
+            a.run(damage)
+            await world.meet()
+            assert a.ask6(b.pod.address6) == f"b {a.pod.address6}", damage
+        assert "masquerade" in a.run("nft list table ip6 edgekube-pods")
+        # Again, as after a restart of the agent.
+        assert await a.network.attach("a", "a", sysctls={}) == a.pod
+        assert a.ask6(b.pod.address6) == f"b {a.pod.address6}"
+        await a.network.set_peers({}, own=a.address)
+        assert "via fd00" not in a.run("ip -6 route show proto 69")
+        await a.network.clear()
+        assert a.run("ip -6 route show proto 69") == ""
+        assert "edgekube" not in a.run("nft list ruleset")
+
+    async def test_forged_sources_get_nowhere(self, world):
+        for name in "ab":
+            await world.add(name, mode=Mode.AUTO, dual=True)
+        await world.meet()
+        a, b = world.machines["a"], world.machines["b"]
+        table = a.run("nft list table ip6 edgekube-pods")
+        assert 'iifname "ek*" fib saddr . iif oif missing' in table
+        in_namespace(Path(a.pod.netns), "ip -6 addr add fd00:244:0:1::af4:163/128 dev eth0 nodad")
+        where = Path(b.pod.netns)
+        with netns.inside(where, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as heard:
+            heard.bind(("::", 8087))
+            heard.settimeout(20)
+            for source in ("fd00:244:0:1::af4:163", a.pod.address6):
+
+                def say(source: str = source) -> None:
+                    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
+                        made.bind((source, 0))
+                        made.sendto(b"!", (b.pod.address6, 8087))
+
+                netns.inside(Path(a.pod.netns), say)
+            assert heard.recvfrom(10)[1][0] == a.pod.address6
+
+    async def test_a_node_without_it_has_ipv4_all_the_same(self, world):
+        await world.add("a", mode=Mode.AUTO, dual=True)
+        await world.add("b", mode=Mode.AUTO)
+        await world.meet()
+        everybody_reaches_everybody(world)
+        assert world.machines["b"].pod.addresses == (world.machines["b"].pod.address,)
+
+
+def listen6(servers: Servers, where: Path, name: str) -> None:
+    listener = netns.inside(
+        where, lambda: socket.create_server(("::", 8086), family=socket.AF_INET6, dualstack_ipv6=False)
+    )
+    servers.sockets.append(listener)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, client = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(10)
+                connection.sendall(f"{name} {client[0]}".encode())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    servers.threads.append(thread)
 
 
 class Echo:

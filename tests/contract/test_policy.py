@@ -4,182 +4,54 @@ import asyncio
 import random
 import re
 import socket
-import struct
-import subprocess
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from contract.netlab import TCP, UDP, node_in
+from contract.netlab import TCP, UDP
+from contract.policylab import (
+    ADMIN,
+    FAR,
+    LONG,
+    NEAR,
+    SCTP,
+    SHORT,
+    WEB,
+    A,
+    B,
+    C,
+    Judge,
+    kernel6_of,
+    kernel_of,
+    six,
+)
 from edgekube.network import netns
-from edgekube.network.base import Forwarding, Frontend, NetworkError, Transport
+from edgekube.network.base import Forwarding, Frontend, NetworkError
 from edgekube.network.nftables.conntrack import forget_pod
 from edgekube.network.nftables.policies import NftablesPolicyRules
-from edgekube.network.policy import (
-    Direction,
-    Grant,
-    Isolated,
-    Place,
-    Policing,
-    Policy,
-    PortRange,
-)
-from edgekube.network.policy_memory import MemoryPolicyRules
+from edgekube.network.policy import Direction, Grant, Isolated, Place, Policing, Policy, PortRange
 
 IN, OUT = Direction.INGRESS, Direction.EGRESS
-SCTP = Transport.SCTP
-A, B, C = "10.244.1.2", "10.244.1.3", "10.244.1.4"
-NEAR, FAR = "192.0.2.7", "192.0.2.200"
-"""Two clients outside."""
-WEB, ADMIN = 8080, 9090
-ADAPTERS = ["memory", pytest.param("nftables", marks=pytest.mark.root)]
-LONG, SHORT = 10.0, 0.4
-"""Seconds to wait for an answer that should come, and for one that should not."""
-
-
-class Kernel:
-    """A node in a namespace, a namespace outside, and packets."""
-
-    def __init__(self, node, outside):
-        self.rules = NftablesPolicyRules()
-        self.node = node
-        self.places = {pod.address: Path(pod.netns) for pod in node.pods}
-        self.places |= {NEAR: outside, FAR: outside}
-
-    async def reaches(self, source, target, transport=TCP, port=WEB, *, expected=True):
-        where = self.places[source]
-        wait = LONG if expected else SHORT
-        if transport is SCTP:
-            return await asyncio.to_thread(self._sctp, source, target, port, wait)
-
-        def ask():
-            return netns.inside(where, lambda: _ask(source, target, transport, port, wait))
-
-        return await asyncio.to_thread(ask)
-
-    def send(self, sender, source, target):
-        """Send a datagram whose header says it comes from `source`; tell whether it arrived."""
-        kind = (socket.AF_INET, socket.SOCK_RAW)
-        inbox = netns.inside(self.places[target], lambda: socket.socket(*kind, socket.IPPROTO_UDP))
-        outbox = netns.inside(self.places[sender], lambda: socket.socket(*kind, socket.IPPROTO_RAW))
-        with closing(inbox), closing(outbox):
-            inbox.settimeout(LONG if sender == source else SHORT)
-            ends = socket.inet_aton(source) + socket.inet_aton(target)
-            header = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0)
-            outbox.sendto(header + ends + struct.pack("!HHHH", 7, 7, 8, 0), (target, 0))
-            try:
-                return bool(inbox.recv(100))
-            except TimeoutError:
-                return False
-
-    def _sctp(self, source, target, port, wait):
-        """Send an SCTP header by raw socket, for the kernel may lack the protocol."""
-        inbox, outbox = (
-            netns.inside(self.places[name], lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))
-            for name in (target, source)
-        )
-        with closing(inbox), closing(outbox):
-            inbox.bind((target, 0))
-            inbox.settimeout(wait)
-            outbox.bind((source, 0))
-            # An INIT chunk: the kernel's flow table knows nothing else as a beginning.
-            chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 7, 65535, 1, 1, 7)
-            header = struct.pack("!HHI", 5555, port, 0)
-            plain = header + bytes(4) + chunk
-            outbox.sendto(header + struct.pack("<I", _crc32c(plain)) + chunk, (target, 0))
-            try:
-                return struct.unpack_from("!H", inbox.recv(100), 22)[0] == port
-            except TimeoutError:
-                return False
-
-
-def _crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def _ask(source, target, transport, port, wait):
-    if transport is None:
-        return _ping(source, target, wait)
-    kind = socket.SOCK_STREAM if transport is TCP else socket.SOCK_DGRAM
-    with closing(socket.socket(socket.AF_INET, kind)) as client:
-        client.settimeout(wait)
-        client.bind((source, 0))
-        try:
-            client.connect((target, port))
-            client.send(b"?")
-            return bool(client.recv(100))
-        except TimeoutError:
-            return False
-
-
-def _ping(source, target, wait):
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as client:
-        client.settimeout(wait)
-        client.bind((source, 0))
-        body = struct.pack("!BBHHH", 8, 0, 0xF7FF - 5, 0, 5)
-        client.sendto(body, (target, 0))
-        try:
-            while client.recv(100)[20] != 0:
-                pass
-        except TimeoutError:
-            return False
-        return True
-
-
-class Judge:
-    """The same questions to the judge in memory."""
-
-    def __init__(self):
-        self.rules = MemoryPolicyRules()
-
-    async def reaches(self, source, target, transport=TCP, port=WEB, *, expected=True):
-        del expected
-        return self.rules.allows(source, target, transport, port)
-
-
-def run(where, *commands):
-    for command in commands:
-        netns.inside(where, lambda command=command: subprocess.run(command.split(), check=True, timeout=10))
+ADAPTERS = ["memory", *(pytest.param(name, marks=pytest.mark.root) for name in ("nftables", "nftables-ipv6"))]
 
 
 @pytest.fixture
 async def kernel(namespace, tmp_path):
-    outside = Path(f"{namespace}-o")
-    netns.make(outside)
-    async with node_in(namespace, tmp_path) as node:
-        run(
-            namespace,
-            f"ip link add wan0 type veth peer name wan0 netns {outside.name}",
-            "ip addr add 192.0.2.1/24 dev wan0",
-            "ip link set wan0 up",
-        )
-        run(
-            outside,
-            "ip link set lo up",
-            f"ip addr add {NEAR}/24 dev wan0",
-            f"ip addr add {FAR}/24 dev wan0",
-            "ip link set wan0 up",
-            "ip route add 10.244.0.0/16 via 192.0.2.1",
-        )
-        node.servers.start(Path(node.pods[0].netns), "a", port=ADMIN)
-        node.servers.start(outside, "outside", port=WEB)
-        made = Kernel(node, outside)
+    async with kernel_of(namespace, tmp_path) as made:
         yield made
-        made.rules.close()
-    netns.remove(outside)
+
+
+@pytest.fixture
+async def kernel6(namespace, tmp_path):
+    async with kernel6_of(namespace, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=ADAPTERS)
 def world(request):
     if request.param == "memory":
         return Judge()
-    return request.getfixturevalue("kernel")
+    return request.getfixturevalue("kernel6" if request.param == "nftables-ipv6" else "kernel")
 
 
 def policing(*grants, who=(A,), direction=IN, **sets):
@@ -522,3 +394,37 @@ class TestNftables:
         await kernel.rules.change(Policing())
         assert "edgekube-policies" not in kernel.node.nft("list", "tables")
         assert "table ip somebody" in kernel.node.nft("list", "tables")
+
+
+@pytest.mark.root
+async def test_the_rules_of_ipv6_can_be_read(kernel6):
+    places = {"space/tcp/http": frozenset({Place(A, TCP, WEB)})}
+    grants = (
+        Grant(peers=("app",), ports=(PortRange(TCP, 80, 80),)),
+        Grant(cidrs=("192.0.2.0/25", "198.51.100.0/24"), places=("space/tcp/http",)),
+    )
+    nft = kernel6.node.nft
+    await kernel6.rules.replace(policing(*grants, addresses={"app": frozenset({B, C})}, places=places))
+    listed = nft("list", "table", "ip6", "edgekube-policies")
+    for expected in (
+        "ip6 daddr vmap @isolated-ingress",
+        "ip6 saddr . ip6 daddr @itself",
+        "ip6 saddr @peers-app tcp dport 80 counter",
+        "ip6 saddr { fd00:244:0:1::c000:200/121, fd00:244:0:1::c633:6400/120 } ip6 daddr . meta l4proto . th dport",
+        "elements = { fd00:244:0:1::af4:102 . tcp . 8080 }",
+    ):
+        assert expected in listed, listed
+    nft("-c", "-f", "-", given="flush ruleset\n" + nft("list", "ruleset"))
+    assert "table ip edgekube-policies" not in nft("list", "tables")
+    await kernel6.rules.change(Policing())
+    assert "edgekube-policies" not in nft("list", "tables")
+
+
+@pytest.mark.root
+async def test_a_detached_pods_flows_of_ipv6_are_forgotten(kernel6):
+    await kernel6.rules.replace(policing())  # Without a rule that asks, the kernel does not follow flows.
+    assert await kernel6.reaches(A, B, UDP)
+    assert await kernel6.reaches(B, C, UDP)
+    await kernel6.node.network.detach("uid-0")
+    assert forget_pod(six(A)) == 0
+    assert forget_pod(six(C)) > 0

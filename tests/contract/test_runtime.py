@@ -348,6 +348,12 @@ async def test_a_read_only_root(world: World) -> None:
     assert b"Read-only file system" in log
 
 
+async def test_a_handler_that_is_not_there_is_refused(world: World) -> None:
+    with pytest.raises(InvalidSpec, match='no runtime for "nosuch" is configured'):
+        await world.runtime.containers.create(world.spec(handler="nosuch"))
+    assert list(await world.runtime.containers.list()) == []
+
+
 async def test_limits_of_a_running_container_change(world: World) -> None:
     script = "trap 'exit 7' TERM; echo ready; read x; tail -c 64m /dev/zero"
     spec = world.spec("sh", "-c", script, stdin=True, limits=Limits(memory=256 << 20, cpu_quota=50_000))

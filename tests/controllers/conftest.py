@@ -13,6 +13,7 @@ from edgekube.api.kinds import core_v1 as core
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import apps_v1, core_v1, meta_v1
 from edgekube.client.typed import STRATEGIC
+from edgekube.cloud.open import open_cloud
 from edgekube.control.clock import stamp
 from edgekube.control.informer import Informers
 from edgekube.controllers.context import Options
@@ -215,7 +216,9 @@ class World:
 @pytest.fixture
 async def world(api_client, api_carrier):
     """The whole control plane, running."""
-    options = Options(root_ca="-----BEGIN CERTIFICATE-----\n", cluster_cidr="10.42.0.0/16")
+    options = Options(
+        root_ca="-----BEGIN CERTIFICATE-----\n", cluster_cidr="10.42.0.0/16", cloud=open_cloud("edge://")
+    )
     informers = Informers(api_client)
     world = World(api_client, api_carrier, informers, options)
     scheduler = Scheduler(api_client, informers)

@@ -179,7 +179,9 @@ def test_datagrams_take_turns_too(world):
             stack.enter_context(pod.serving("serve_datagrams", "5353", node))
         for source in (world.pods["node1"], world.nodes["node2"]):
             counts = source.ask("datagrams", world.services["udp"]["clusterIP"], 5353, 90)
-            assert counts == dict.fromkeys(world.lab.names, 30)
+            assert set(counts) == set(world.lab.names)
+            # A port the kernel gives twice within seconds belongs to a flow that has its backend.
+            assert all(28 <= count <= 32 for count in counts.values()), counts
 
 
 def test_a_sticky_service_stays_with_its_backend(world):
@@ -281,3 +283,29 @@ def test_services_and_names_work_without_the_master(world):
     finally:
         world.lab.power("master", "on")
     world.lab.wait_ready(world.lab.names)
+
+
+def test_a_flushed_table_is_back_in_seconds(world):
+    """Somebody's `nft flush ruleset`, on a node alone: Services, NodePorts and names work again."""
+    node = world.lab.run("node1", ["nft", "list", "tables"]).stdout
+    assert "edgekube" in node
+    assert world.lab.run("node1", ["nft", "flush", "ruleset"]).returncode == 0
+    eventually(lambda: world.answered(world.pods["node1"]), "Services answer again")
+    assert dns_answers(world, world.pods["node1"]) == dns_wanted(world)
+
+
+def test_a_node_with_a_new_address_is_followed(world):
+    """As DHCP gives another one: its neighbour, and who comes by the tunnel, reach its pods again."""
+    old, new = world.lab.address("node3"), "10.50.0.112"
+    script = (
+        f"ip address delete {old}/24 dev eth0 && ip address add {new}/24 dev eth0 &&"
+        " ip route replace 10.51.0.0/24 via 10.50.0.1"
+    )
+    assert world.lab.run("node3", ["sh", "-c", script]).returncode == 0
+    target = f"http://{world.pods['node3'].address}:8080/"
+    for node in ("node1", "node2"):
+        place = world.pods[node]
+        eventually(lambda place=place: place.ask("get", target) == ["node3"], f"{node} reaches node3's pods")
+    assert all(world.answered(place) for place in world.inside)
+    node = world.cluster.json("get", "node", "node3")
+    assert {"type": "InternalIP", "address": new} in node["status"]["addresses"]

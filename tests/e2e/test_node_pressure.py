@@ -1,5 +1,6 @@
 """A node under pressure, static pods, and a machine that is shut down: on real podman and a disk that really fills."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 
 from e2e.harness import IMAGE, Cluster, eventually, free_port, start
 from e2e.manifests import STAY
+from edgekube.app.options import UpOptions
 from edgekube.app.up import down
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -32,11 +34,11 @@ def board(tmp_path_factory) -> Iterator[Cluster]:
     disk = folder / "data" / "agent"
     disk.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "ek-pressure", str(disk)], check=True)
+    name = f"ekp-{os.getpid()}"
     try:
-        running = start(folder, name=f"ekp-{os.getpid()}", port=free_port(), agent_flags=FLAGS)
-        yield running
-        down(running.options, print)
+        yield start(folder, name=name, port=free_port(), agent_flags=FLAGS)
     finally:
+        down(UpOptions(data_dir=folder / "data", run_dir=folder / "run", name=name), print)
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
@@ -75,12 +77,19 @@ def begun(board, name):
     return board.json("get", "pod", name)["status"]["containerStatuses"][0]["containerID"]
 
 
+def fill(path):
+    """Use up what is left, to the last byte."""
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 14))
+
+
 def test_a_full_disk_evicts_who_filled_it_and_recovers(board):
     put(board, pod("quiet", STAY))
     board.kubectl("wait", "--for=condition=Ready", "pod/quiet", "--timeout=60s")
     before = begun(board, "quiet")
-    used = shutil.disk_usage(board.options.data_dir / "agent")
-    much = (used.free >> 20) - SIZE * 20 // 100
+    disk, running = board.options.data_dir / "agent", agent(board)
+    much = (shutil.disk_usage(disk).free >> 20) - SIZE * 20 // 100
     script = f"head -c {much}m /dev/zero > /data/much; sleep 3600"
     put(
         board,
@@ -89,6 +98,8 @@ def test_a_full_disk_evicts_who_filled_it_and_recovers(board):
             volumeMounts=[{"name": "data", "mountPath": "/data"}],
         ),
     )  # fmt: skip
+    eventually(lambda: shutil.disk_usage(disk).free >> 20 <= SIZE * 20 // 100, "the pod wrote all of it")
+    fill(disk / "ballast")
     eventually(lambda: "node.kubernetes.io/disk-pressure" in taints(board), "the node is tainted")
     assert conditions(board)["DiskPressure"]["reason"] == "KubeletHasDiskPressure"
     put(board, pod("late", STAY, {"nodeName": "edge1"}))
@@ -107,8 +118,9 @@ def test_a_full_disk_evicts_who_filled_it_and_recovers(board):
     assert {"Evicted", "EvictionThresholdMet"} <= events
     eventually(lambda: conditions(board)["DiskPressure"]["status"] == "False", "the pressure is over")
     eventually(lambda: "node.kubernetes.io/disk-pressure" not in taints(board), "new pods may come")
-    assert begun(board, "quiet") == before
-    assert phase(board, "quiet") == "Running"
+    assert (begun(board, "quiet"), phase(board, "quiet")) == (before, "Running")
+    assert agent(board) == running
+    (disk / "ballast").unlink()
 
 
 def test_reserved_resources_are_not_allocatable(board):
@@ -154,6 +166,20 @@ def test_static_pods_and_their_mirrors(board):
     (folder / "web.yaml").unlink()
     (folder / "bad.yaml").unlink()
     eventually(lambda: "NotFound" in phase(board, name), "the mirror is gone")
+
+
+def test_a_killed_podman_harms_no_pod(board):
+    put(board, pod("steady", STAY))
+    board.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=50s")
+    before = begun(board, "steady")
+    old = board.pid_of("system service --time=0")
+    os.kill(old, signal.SIGKILL)
+    put(board, pod("fresh", STAY))
+    eventually(lambda: phase(board, "fresh") == "Running", "a new pod runs")
+    assert board.pid_of("system service --time=0") not in (0, old)
+    assert (begun(board, "steady"), phase(board, "steady")) == (before, "Running")
+    assert conditions(board)["Ready"]["status"] == "True"
+    board.kubectl("delete", "pod", "steady", "fresh", "--wait=false")
 
 
 def agent(board):

@@ -168,3 +168,47 @@ def test_what_a_kernel_must_show(k):
     sidecar = status["initContainerStatuses"][1]
     assert "terminated" in sidecar["state"], "a sidecar ends with its pod"
     k("delete", "pod", "probe", "--wait=true")
+
+
+def test_containers_share_memory(k):
+    other = {
+        "name": "other",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+    }
+    text = pod(
+        "pair", {}, command=["sh", "-c", "trap 'exit 0' TERM; echo shared > /dev/shm/word; sleep 1000 & wait"]
+    )
+    tree = json.loads(text)
+    tree["spec"]["containers"].append(other)
+    k("apply", "-f", "-", stdin=json.dumps(tree))
+    ready(k, "pair")
+    assert k("exec", "pair", "-c", "other", "--", "cat", "/dev/shm/word").strip() == "shared"
+    k("delete", "pod", "pair", "--wait=true")
+
+
+def test_a_runtime_class_names_the_runtime(k, space):
+    for name, handler in (("good", "crun"), ("bad", "nosuch")):
+        tree = {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": f"{space}-{name}"},
+            "handler": handler,
+        }
+        k("apply", "-f", "-", stdin=json.dumps(tree))
+    k("apply", "-f", "-", stdin=pod("good", {"runtimeClassName": f"{space}-good"}))
+    k("apply", "-f", "-", stdin=pod("bad", {"runtimeClassName": f"{space}-bad"}))
+    ready(k, "good")
+    waiting = eventually(
+        lambda: (
+            (status_of(k, "bad").get("containerStatuses") or [{"state": {}}])[0]["state"]
+            .get("waiting", {})
+            .get("message")
+        ),
+        "the other is refused",
+    )
+    assert "nosuch" in waiting
+    for name in ("good", "bad"):
+        k("delete", "pod", name, "--wait=true")
+        k("delete", "runtimeclass", f"{space}-{name}")

@@ -55,6 +55,17 @@ async def test_a_mirror_is_made_bound_owned_and_sent_back(world):
         assert (await there(world)).status.phase == "Running"
 
 
+async def test_a_static_pod_that_ended_with_its_machine_runs_again(world):
+    failed = core_v1.PodStatus(phase="Failed", reason="Terminated", message="Pod was terminated.")
+    async with world.hub_running(), world.node_running() as link:
+        made = await mirrored(world, link, static_pod())
+        for status in (failed, RUNNING):
+            link.pod_status(KEY, made.metadata.uid, status)
+            await until(lambda: link.unconfirmed == 0)
+        now = (await there(world)).status
+        assert (now.phase, now.reason) == ("Running", "")
+
+
 async def test_a_mirror_goes_when_its_node_says_so(world):
     async with world.hub_running(), world.node_running() as link:
         made = await mirrored(world, link, static_pod())

@@ -1,7 +1,7 @@
 """Which way leads to which peer: both ends must choose the same, and nothing may be lost or doubled."""
 
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edgekube.network.base import Peer
 from edgekube.network.overlay import (
     LEAST_MTU,
+    LEAST_MTU6,
     OVERHEAD,
     Hop,
     Lan,
@@ -17,6 +18,7 @@ from edgekube.network.overlay import (
     gateway_of,
     mac_of,
     plan,
+    pod_address6,
 )
 
 HOME = Lan(2, "192.168.1.10", 24, 1500)
@@ -103,6 +105,38 @@ def test_says_why_there_is_no_way(peer, lans, why):
     assert why in ways.unreachable["p"]
     assert not ways.routes
     assert not ways.tunnels
+
+
+LAN6 = Lan(2, "fd60::10", 64, 1500)
+NEAR6 = replace(NEAR, address6="fd60::11", pod_cidr6="fd00:0:0:2::/64")
+FAR6 = replace(FAR, pod_cidr6="fd00:0:0:3::/64")
+
+
+def test_the_second_family_goes_the_same_way_or_by_tunnel():
+    peers = {"near": NEAR6, "far": FAR6, "four": Peer("192.168.1.12", "10.244.4.0/24")}
+    ways = plan(peers, [HOME, LAN6], mode=Mode.AUTO, own=HOME.address, pod_cidr6="fd00:0:0:1::/64")
+    assert ways.routes["fd00:0:0:2::/64"] == Hop("fd60::11", 2)
+    assert ways.tunnels["fd00:0:0:3::/64"] == replace(ways.tunnels["10.244.3.0/24"], gateway="fd00:0:0:3::1")
+    assert len(ways.routes) + len(ways.tunnels) == 5
+    # Without an IPv6 LAN of ours the neighbour is reached by tunnel, by that family only.
+    ways = plan({"near": NEAR6}, [HOME], mode=Mode.AUTO, pod_cidr6="fd00:0:0:1::/64")
+    assert (list(ways.routes), list(ways.tunnels)) == (["10.244.2.0/24"], ["fd00:0:0:2::/64"])
+    assert ways.pod_mtu == 1450
+    # A node without such a CIDR has no use for it.
+    assert plan({"near": NEAR6}, [HOME, LAN6], mode=Mode.VXLAN).tunnels.keys() == {"10.244.2.0/24"}
+
+
+def test_ipv6_needs_more_room():
+    small = replace(HOME, mtu=1290)
+    assert plan({"f": FAR6}, [small], mode=Mode.AUTO, pod_cidr6="fd00::/64").pod_mtu == LEAST_MTU6
+
+
+@given(st.lists(st.ip_addresses(v=4), min_size=1, max_size=20, unique=True), st.sampled_from([48, 64, 96]))
+def test_pods_second_addresses_are_as_unique_as_their_first(addresses, prefix):
+    network = IPv6Network(f"fd00:1:2:3::/{prefix}", strict=False)
+    found = {pod_address6(str(network), str(address)) for address in addresses}
+    assert len(found) == len(addresses)
+    assert all(IPv6Address(address) in network for address in found)
 
 
 ADDRESSES = st.integers(0, 3).flatmap(lambda lan: st.integers(1, 30).map(lambda host: f"10.{lan}.0.{host}"))

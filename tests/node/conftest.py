@@ -92,12 +92,20 @@ class Rig:
     kubelet: Kubelet | None = None
     task: asyncio.Task | None = None
     versions: itertools.count = field(default_factory=lambda: itertools.count(1))
+    tmpfs: bool = False
+    """Whether memory-backed volumes are really mounted (needs root)."""
     runtime_wrapper: object = staticmethod(lambda runtime: runtime)
     network_wrapper: object = staticmethod(lambda network: network)
 
     def __post_init__(self):
         self.machine.now = self.now
-        for copy in (self.mirror.pods, self.mirror.config_maps, self.mirror.secrets, self.mirror.services):
+        for copy in (
+            self.mirror.runtime_classes,
+            self.mirror.pods,
+            self.mirror.config_maps,
+            self.mirror.secrets,
+            self.mirror.services,
+        ):
             copy.synced.set()
 
     def now(self):
@@ -115,7 +123,7 @@ class Rig:
 
         self.kubelet = Kubelet(
             mirror=self.mirror, reporter=self.notes, runtime=self.runtime_wrapper(FakeRuntime(self.machine)),
-            network=open_network, board=self.board, config=self.config(), clock=self.now, tmpfs=False,
+            network=open_network, board=self.board, config=self.config(), clock=self.now, tmpfs=self.tmpfs,
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.kubelet.run())
 

@@ -9,12 +9,14 @@ reached any more.
 import asyncio
 import contextlib
 import itertools
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
+from edgekube.node.mounts import unmount
 from node.conftest import Rig, make_pod
 from node.crash import CHANGES, LOOKS, Knife, Patient, PowerCut
 
@@ -200,9 +202,9 @@ def left(rig):
     return [*found, *(rig.folder / "cgroup").glob("**/pod*")]
 
 
-async def survive(scene, folder, knife, calls):
+async def survive(scene, folder, knife, calls, *, tmpfs=False):
     """Live a whole life with one death in it; tell whether there was one."""
-    rig = Rig(folder)
+    rig = Rig(folder, tmpfs=tmpfs)
     furnish(rig)
     patient = Patient(rig, knife, calls)
     rig.start()
@@ -243,3 +245,26 @@ async def test_every_change_to_a_file_survives_the_agents_death(tmp_path, monkey
             if not await survive(SCENES[scene], folder, knife, {}):
                 break
     assert at > 15
+
+
+@pytest.mark.root
+async def test_no_mount_is_left_wherever_the_agent_dies(tmp_path, monkeypatch):
+    for at in itertools.count(1):
+        folder, knife = tmp_path / str(at), Knife(at, after=False)
+        folder.mkdir()
+        try:
+            with knife.over_files(folder, monkeypatch):
+                died = await survive(filled, folder, knife, {}, tmpfs=True)
+            assert mounts(folder) == []
+        finally:
+            for mount in mounts(folder):
+                unmount(mount)
+        if not died:
+            break
+    assert at > 15
+
+
+def mounts(folder):
+    """Return what is mounted below a folder."""
+    points = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+    return [Path(point) for point in points if point.startswith(f"{folder}/")]

@@ -11,6 +11,7 @@ from edgekube.api.types import core_v1
 from edgekube.node.eviction.settings import EvictionSettings
 from edgekube.runtime.base import Phase, RuntimeFailure
 from node.conftest import USAGE
+from node.test_static_pods import write
 
 pytestmark = pytest.mark.looptime
 
@@ -107,13 +108,14 @@ async def test_critical_and_static_pods_are_never_evicted(rig, pod_of):
     rig.start()
     pods = [
         pod_of({"priority": 2_000_001_000}, name="system", uid="uid-system"),
-        pod_of(name="static", uid="uid-static", annotations={"kubernetes.io/config.source": "file"}),
     ]
+    write(rig, "static.yaml")
     for pod in pods:
         await running(rig, pod)
+    await rig.until(lambda: len(rig.containers()) == 2)
     rig.board.set_usage(**SHORT)
     await asyncio.sleep(300)
-    assert [rig.notes.last(p.metadata.uid).phase for p in pods] == ["Running"] * 2
+    assert [i.phase for i in rig.containers()] == [Phase.RUNNING] * 2
     assert "EvictionThresholdMet" in rig.notes.reasons()
 
 
@@ -350,3 +352,21 @@ async def test_a_lack_of_processes_evicts_by_priority(rig, pod_of):
     )
     assert rig.notes.last("uid-important").phase == "Running"
     assert conditions(rig) == {"Ready", "PIDPressure"}
+
+
+@pytest.mark.parametrize(
+    ("short", "stays"), [({"disk_available": GI}, True), ({"image_disk_available": 1}, False)]
+)
+async def test_images_on_a_disk_of_their_own_go_only_when_that_is_short(rig, short, stays):
+    rig.board.set_usage(
+        image_disk_capacity=8 * GI, image_disk_available=4 * GI, image_inodes=1000, image_inodes_free=900
+    )
+    rig.start()
+    await asyncio.sleep(1)
+    container = core_v1.Container(name="x", image="example.org/big:1", image_pull_policy="Always")
+    await rig.kubelet._host.images.ensure(container, (), lambda *_: None)
+    await asyncio.sleep(200)
+    rig.board.set_usage(**short)
+    await asyncio.sleep(60)
+    assert "DiskPressure" in conditions(rig)
+    assert any("example.org/big:1" in image.info.names for image in rig.machine.images.values()) is stays

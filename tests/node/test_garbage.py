@@ -207,7 +207,7 @@ async def test_an_image_with_two_names_goes_whole(rig):
         item, info=replace(item.info, names=("example.org/one:1", "example.org/one:2"))
     )
     await asyncio.sleep(300)
-    await rig.kubelet._keepers[1][1].__self__.delete_unused()
+    await rig.kubelet._collector.delete_unused()
     assert key not in rig.machine.images
 
 
@@ -218,7 +218,7 @@ async def test_a_preloaded_image_stays_though_it_was_pulled_as_well(rig):
     await pull(rig, "example.org/both:1")
     rig.kubelet._host.images.preloaded.add("example.org/both:1")
     await asyncio.sleep(300)
-    await rig.kubelet._keepers[1][1].__self__.delete_unused()
+    await rig.kubelet._collector.delete_unused()
     assert "example.org/both:1" in names(rig)
 
 

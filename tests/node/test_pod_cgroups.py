@@ -13,8 +13,8 @@ MIB = 1 << 20
     [
         ([{}], {}, Share(2)),
         ([{"requests": {"cpu": "250m"}}, {"requests": {"cpu": "250m"}}], {}, Share(512)),
-        ([{"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "64Mi"}}], {}, Share(1024, 100_000, 64 * MIB)),
-        ([{"limits": {"cpu": "1", "memory": "64Mi"}}, {"limits": {"memory": "64Mi"}}], {}, Share(2, None, 128 * MIB)),
+        ([{"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "64Mi"}}], {}, Share(1024)),
+        ([{}, {}], {"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "1500m", "memory": "64Mi"}}}, Share(1024, 150_000, 72 * MIB)),
         (
             [{"requests": {"cpu": "100m"}}],
             {"initContainers": [{"name": "i", "resources": {"requests": {"cpu": "1"}}}]},

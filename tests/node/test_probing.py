@@ -121,7 +121,9 @@ async def test_a_hanging_probe_times_out(rig, pod_of):
     rig.start()
     rig.put(probed(pod_of, readiness={}))
     await asyncio.sleep(8)
-    assert "Readiness probe failed: command timed out after 1s" in [e.message for e in rig.notes.events]
+    assert 'Readiness probe failed: command timed out: "check" timed out after 1s' in [
+        e.message for e in rig.notes.events
+    ]
 
 
 @pytest.mark.looptime

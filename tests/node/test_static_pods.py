@@ -254,3 +254,19 @@ async def test_hidden_files_and_folders_are_no_pods(rig):
     await asyncio.sleep(30)
     assert rig.containers() == []
     assert rig.notes.events == []
+
+
+@pytest_looptime
+async def test_a_pod_that_calls_itself_static_is_an_ordinary_one(rig, pod_of):
+    rig.start()
+    pod = pod_of(
+        {"containers": [{"name": "main", "resources": {"requests": {"cpu": "64"}}}]},
+        annotations={"kubernetes.io/config.source": "file"},
+    )
+    rig.put(pod)
+    await rig.until(lambda: "uid-web" in rig.notes.statuses and rig.notes.last().phase == "Failed")
+    assert rig.notes.last().reason == "OutOfcpu"
+    fake = pod_of(name="fake", uid="uid-fake", annotations={"kubernetes.io/config.mirror": "x"})
+    rig.put(fake)
+    await rig.until(lambda: "uid-fake" in rig.notes.gone)
+    assert rig.containers() == []

@@ -6,13 +6,13 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from edgekube.api.types import core_v1, meta_v1, networking_v1
-from edgekube.control.policies import PeerSlice, is_subject, queries
+from edgekube.control.policies import PeerSlice, addresses_of, is_subject, queries
 from edgekube.network.base import Transport
 from edgekube.network.policy_memory import MemoryPolicyRules
 from edgekube.proxy.policyplan import Knowledge, resolve
 
 TCP, UDP, SCTP = Transport.TCP, Transport.UDP, Transport.SCTP
-CLUSTER = "10.244.0.0/16"
+CLUSTER = ("10.244.0.0/16", "fd00:244::/48")
 
 
 def policy(name="policy", namespace="default", **spec):
@@ -30,8 +30,24 @@ def pod(name, address, *, namespace="default", node="n1", ports=(), host=False, 
     return core_v1.Pod(
         metadata=meta_v1.ObjectMeta(name=name, namespace=namespace, uid=f"{namespace}-{name}", labels=labels),
         spec=core_v1.PodSpec(node_name=node, containers=containers, host_network=host or None),
-        status=core_v1.PodStatus(pod_ip=address, phase=phase),
+        status=core_v1.PodStatus(
+            pod_ip=address, pod_ips=(core_v1.PodIP(ip=address), core_v1.PodIP(ip=six(address))), phase=phase
+        ),
     )
+
+
+def sel(**labels):
+    return {"matchLabels": labels}
+
+
+def peers(*found):
+    """Return the ingress rules of one rule from these."""
+    return [{"from": list(found)}]
+
+
+def six(address):
+    """Return the IPv6 address that goes with an IPv4 one."""
+    return f"fd00:244::{address.replace('.', ':')}"
 
 
 def port(name, number, protocol="TCP"):
@@ -50,10 +66,10 @@ class World:
         own = [item for item in self.pods if item.spec.node_name == node]
         return Knowledge(
             node_name=node,
-            cluster_cidr=CLUSTER,
+            cluster_cidrs=CLUSTER,
             policies=self.policies,
             pods=own,
-            addresses={item.metadata.uid: item.status.pod_ip for item in own if not item.spec.host_network},
+            addresses={item.metadata.uid: addresses_of(item) for item in own if not item.spec.host_network},
             namespaces={item.metadata.namespace: self.namespaces[item.metadata.namespace] for item in own},
             slices=self.slices(),
         )
@@ -69,7 +85,7 @@ class World:
                 if is_subject(item) and query.matches(item.metadata.namespace, item.metadata.labels, labels):
                     for number in query.ports(item):
                         numbers = peers.setdefault(item.spec.node_name, {})
-                        numbers[number] = (*numbers.get(number, ()), item.status.pod_ip)
+                        numbers[number] = (*numbers.get(number, ()), *addresses_of(item))
             pieces.append(PeerSlice(metadata=meta_v1.ObjectMeta(name=name), query=name, peers=peers))
         return pieces
 
@@ -95,7 +111,7 @@ def naive(world, source, target, transport, number):
     """Say what the API's documentation says, word by word, of a packet between two addresses."""
     if source == target:
         return True
-    ends = {item.status.pod_ip: item for item in world.pods if is_subject(item)}
+    ends = {end: item for item in world.pods if is_subject(item) for end in addresses_of(item)}
     return _lets(world, ends, "Egress", source, target, transport, number) and _lets(
         world, ends, "Ingress", source, target, transport, number
     )

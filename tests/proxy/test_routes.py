@@ -40,15 +40,26 @@ def test_peers_are_the_others_that_have_both():
         [HERE, THERE, node("new", "", "10.0.0.3"), node("lost", "10.244.4.0/24", ""), node("six", "fd00::/64", "10.0.0.6"), node("odd", "10.244.5.1/24", "10.0.0.7")],
         "here",
     )  # fmt: skip
-    assert others.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24")}
+    assert others.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24", "fd00::1")}
     assert (others.own, others.conflicts) == ("10.0.0.1", ())
+
+
+def test_peers_may_have_two_cidrs():
+    both = core_v1.Node(
+        metadata=meta_v1.ObjectMeta(name="both"),
+        spec=core_v1.NodeSpec(pod_cidr="10.244.2.0/24", pod_cidrs=("10.244.2.0/24", "fd00:244:0:2::/64")),
+        status=core_v1.NodeStatus(addresses=(core_v1.NodeAddress(type="InternalIP", address="10.0.0.2"),)),
+    )
+    assert plan_peers([both], "here").peers == {
+        "both": Peer("10.0.0.2", "10.244.2.0/24", "", "fd00:244:0:2::/64")
+    }
 
 
 def test_the_older_of_two_keeps_the_cidr():
     younger = node("alpha", "10.244.2.0/24", "10.0.0.9", created="2026-02-02T00:00:00Z")
     for nodes in ([HERE, THERE, younger], [younger, THERE, HERE]):
         others = plan_peers(nodes, "here")
-        assert others.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24")}
+        assert others.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24", "fd00::1")}
         assert others.conflicts == (Conflict("alpha", "there", "10.244.2.0/24"),)
     # Of the same age: some order, the same on every node.
     twin = node("twin", "10.244.2.0/25", "10.0.0.9")
@@ -107,7 +118,7 @@ async def test_follows_nodes_links_and_time():
     mirror.nodes.replace([HERE, THERE])
     async with running(NodeRoutes(mirror, network, "here", surroundings=around)):
         await asyncio.sleep(1)
-        assert network.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24")}
+        assert network.peers == {"there": Peer("10.0.0.2", "10.244.2.0/24", "fd00::1")}
         assert network.own == "10.0.0.1"
         mirror.nodes.set(node("there", "10.244.2.0/24", "10.0.0.77"))
         await asyncio.sleep(0.1)
@@ -120,7 +131,7 @@ async def test_follows_nodes_links_and_time():
         await asyncio.sleep(1)
         assert network.looks in {3, 4}
         before = network.looks
-        await asyncio.sleep(31)
+        await asyncio.sleep(11)
         assert network.looks == before + 1
 
 
@@ -130,13 +141,13 @@ async def test_a_failure_is_told_once(caplog):
     mirror.nodes.replace([HERE, THERE])
     network.failure = "no way to there"
     async with running(NodeRoutes(mirror, network, "here")):
-        await asyncio.sleep(200)
+        await asyncio.sleep(100)
         assert network.looks > 5
         assert caplog.text.count("no way to there") == 1
         network.failure = ""
-        await asyncio.sleep(31)
+        await asyncio.sleep(11)
         network.failure = "no way to there"
-        await asyncio.sleep(31)
+        await asyncio.sleep(11)
         assert caplog.text.count("no way to there") == 2
 
 

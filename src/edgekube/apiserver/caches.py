@@ -1,16 +1,21 @@
 """One watch cache a resource, filled together; reads wait until they show this server's own writes."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
 
 from edgekube.api.errors import NotFound, Timeout
 from edgekube.api.resource import AnyResource
 from edgekube.apiserver import fields
-from edgekube.apiserver.cache import ResourceCache, Selectable, entry_decoder
+from edgekube.apiserver.cache import Decode, Entry, ResourceCache, Selectable, entry_decoder
 from edgekube.apiserver.registry.paths import prefix_of
-from edgekube.store.base import Store
+from edgekube.store.base import Record, Store
 
 Path = tuple[str, str]
+Tree = dict[str, Any]
 PATIENCE = 10.0
 """Seconds a request waits for the cache to catch up with the store."""
 
@@ -31,6 +36,45 @@ def _selectable(row: AnyResource) -> dict[str, Selectable]:
     }
 
 
+def _defaults(schema: Tree) -> Tree:
+    """Return what is left of a schema when only its defaults count; {} when it has none."""
+    found: Tree = {"default": schema["default"]} if "default" in schema else {}
+    below = {
+        name: left for name, inner in (schema.get("properties") or {}).items() if (left := _defaults(inner))
+    }
+    if below:
+        found["properties"] = below
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict) and (left := _defaults(schema[word])):
+            found[word] = left
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """How a resource's objects are read from the store."""
+
+    selectable: Mapping[str, Selectable]
+    defaults: Tree
+
+    @classmethod
+    def of(cls, row: AnyResource) -> "_Looks":
+        return cls(_selectable(row), _defaults(row.custom.schema) if row.custom is not None else {})
+
+    def decoder(self, row: AnyResource) -> Decode:
+        """Return what makes entries; custom resources from before a default was there get it now."""
+        decode, custom = entry_decoder(self.selectable), row.custom
+        if not self.defaults or custom is None:
+            return decode
+
+        def filled(record: Record) -> Entry:
+            tree = msgspec.json.decode(record.value)
+            custom.fill(tree)
+            return decode(replace(record, value=msgspec.json.encode(tree)))
+
+        return filled
+
+
 class Caches:
     """The caches of all resources of the scheme."""
 
@@ -40,20 +84,20 @@ class Caches:
         self._written: dict[Path, int] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Path, asyncio.Task[None]] = {}
-        self._selectable: dict[Path, dict[str, Selectable]] = {}
+        self._looks: dict[Path, _Looks] = {}
         for row in rows:
             self._add(row)
 
     def _add(self, row: AnyResource) -> ResourceCache:
-        path, chosen = (row.group, row.plural), _selectable(row)
-        self._selectable[path] = chosen
-        cache = self._caches[path] = ResourceCache(self.store, prefix_of(row), entry_decoder(chosen))
+        path, looks = (row.group, row.plural), _Looks.of(row)
+        self._looks[path] = looks
+        cache = self._caches[path] = ResourceCache(self.store, prefix_of(row), looks.decoder(row))
         return cache
 
     async def serve(self, row: AnyResource) -> None:
-        """Keep a cache for a custom resource as well, from when it is filled; again if it is selected otherwise now."""
+        """Keep a cache for a custom resource as well, from when it is filled; again if it is read otherwise now."""
         path = (row.group, row.plural)
-        if path in self._caches and self._selectable[path] == _selectable(row):
+        if path in self._caches and self._looks[path] == _Looks.of(row):
             return
         self.drop(row)
         cache = self._add(row)
@@ -69,7 +113,7 @@ class Caches:
         cache = self._caches.pop(path, None)
         if cache is not None:
             cache.close()
-        self._selectable.pop(path, None)
+        self._looks.pop(path, None)
 
     def _start(self, path: Path, cache: ResourceCache, group: asyncio.TaskGroup) -> None:
         self._tasks[path] = group.create_task(cache.run(), name=f"cache-{path[1]}.{path[0]}")

@@ -131,6 +131,9 @@ class Handler:
         self.parts.authorization.require(request.user, access)
         media = choose(request.headers.get("accept", ""))
         entry = virtual.by_path(address.group, address.version, address.plural)
+        if entry is not None and media.transform:
+            # What is only asked has no metadata that could be shown instead.
+            raise not_acceptable()
         if entry is not None:
             target = Target(entry.row, address.namespace, address.name, address.subresource)
         else:

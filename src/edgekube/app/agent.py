@@ -15,6 +15,7 @@ from edgekube.app.options import AgentOptions
 from edgekube.app.paths import AgentPaths
 from edgekube.board.linux import LinuxBoard
 from edgekube.lib.errors import EdgekubeError
+from edgekube.network.announce import Announcer, ArpLine
 from edgekube.network.nftables.layout import Ranges
 from edgekube.network.nftables.policies import NftablesPolicyRules
 from edgekube.network.nftables.services import NftablesServiceRules
@@ -23,6 +24,7 @@ from edgekube.node.config import KubeletConfig
 from edgekube.node.kubelet import Kubelet
 from edgekube.node.link.link import NodeLink
 from edgekube.node.shutdown import MARKER, machine_stops
+from edgekube.proxy.announcer import NodeAnnouncer
 from edgekube.proxy.dns.server import DnsServer
 from edgekube.proxy.policies import NodePolicies
 from edgekube.proxy.services import ServiceProxy
@@ -92,7 +94,8 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
     link = NodeLink(transport, facts.cluster, name, paths.wish)
     network = NodeNetwork(_network(options, paths), facts, link.mirror, name)
     policies = NodePolicies(
-        link.mirror, NftablesPolicyRules(), network.open, node_name=name, cluster_cidr=facts.cluster_cidr, check=10,
+        link.mirror, NftablesPolicyRules(), network.open, node_name=name,
+        cluster_cidrs=tuple(filter(None, (facts.cluster_cidr, facts.cluster_cidr6))), check=2,
     )  # fmt: skip
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
@@ -105,6 +108,7 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
     rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
     proxy = ServiceProxy(link.mirror, rules, name, own_addresses=own, check=10)
     dns = DnsServer(link.mirror, addresses=own, domain=facts.cluster_domain, upstreams=_upstreams(own))
+    announcer = Announcer(ArpLine())
     itself = asyncio.current_task()
     assert itself is not None
     async with asyncio.TaskGroup() as group:
@@ -120,6 +124,8 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
         group.create_task(proxy.run(), name="proxy")
         group.create_task(policies.run(), name="policies")
         group.create_task(dns.run(), name="dns")
+        group.create_task(announcer.run(), name="announcer")
+        group.create_task(NodeAnnouncer(link.mirror, announcer, name).run(), name="announced")
 
 
 async def _farewell(

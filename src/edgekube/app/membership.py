@@ -28,6 +28,8 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cluster_domain: str
     cluster_cidr: str
     service_cidr: str
+    cluster_cidr6: str = ""
+    """In dual-stack clusters."""
     network: str = "auto"
     """Which ways lead to other nodes' pods, where a node says nothing else: `auto`, `routes` or `vxlan`."""
 

@@ -11,6 +11,7 @@ from edgekube.control.mirror import Mirror
 from edgekube.network.base import NetworkError
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.overlay import Mode
+from edgekube.network.sysctl import has_ipv6
 from edgekube.network.watch import LinuxSurroundings
 from edgekube.node.address import AddressWish, NodeAddressLoop, choose
 from edgekube.node.kubelet import Kubelet
@@ -58,14 +59,18 @@ class NodeNetwork:
 
     async def follow_address(self, kubelet: Kubelet, transport: Transport) -> None:
         """Tell `kubelet` when the node's address changes, and connect from the new one, until cancelled."""
+        known = [self.node_ip]
 
-        def tell(address: str) -> None:
-            transport.renew()
-            kubelet.set_node_ip(address)
+        def tell(address: str, address6: str) -> None:
+            if address != known[0]:
+                known[0] = address
+                transport.renew()
+            kubelet.set_node_ip(address, address6)
 
         around = LinuxSurroundings()
         try:
-            await NodeAddressLoop(around, self._wish.node, tell, known=self.node_ip).run()
+            dual = bool(self._facts.cluster_cidr6)
+            await NodeAddressLoop(around, self._wish.node, tell, known=self.node_ip, dual=dual).run()
         finally:
             around.close()
 
@@ -88,7 +93,7 @@ class NodeNetwork:
         while True:
             cidr = await self._pod_cidr(other_than=network.pod_cidr)
             try:
-                await network.renumber(cidr)
+                await network.renumber(cidr, self._pod_cidr6())
             except NetworkError as error:
                 log.warning("pod CIDR %s: %s", cidr, error)
                 await asyncio.sleep(_RETRY)
@@ -102,6 +107,8 @@ class NodeNetwork:
         addressing = NodeAddressing(
             pod_cidr=cidr,
             cluster_cidr=self._facts.cluster_cidr,
+            pod_cidr6=self._pod_cidr6(),
+            cluster_cidr6=self._facts.cluster_cidr6,
             service_cidr=self._facts.service_cidr,
             addresses=(self._facts.cluster_dns,),
             mode=Mode(self._wish.mode or self._facts.network),
@@ -110,6 +117,14 @@ class NodeNetwork:
         await network.prepare()
         log.info("pods get addresses from %s", cidr)
         return network
+
+    def _pod_cidr6(self) -> str:
+        node = self._mirror.nodes.get(Key("", self._name))
+        found = next((cidr for cidr in node.spec.pod_cidrs if ":" in cidr), "") if node is not None else ""
+        if found and not has_ipv6():
+            log.warning("pods get no IPv6 addresses: this kernel has IPv6 switched off")
+            return ""
+        return found if self._facts.cluster_cidr6 else ""
 
     async def _pod_cidr(self, *, other_than: str = "") -> str:
         """Wait for the node's pod CIDR, or for another one than it has."""

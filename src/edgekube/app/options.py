@@ -8,6 +8,8 @@ from edgekube.app.nodeoptions import NodeOptions
 from edgekube.app.paths import DEFAULT, RUN
 
 API_PORT = 6443
+NODE_PREFIX6 = 64
+"""Bits of a node's share of the IPv6 pod addresses."""
 BROKER_PORT = 8883
 
 
@@ -49,15 +51,27 @@ class ServerOptions:
     leader_elect: bool = False
     """Whether other servers share the store, so that only the elected one runs controllers and scheduler."""
     cluster_cidr: str = "10.244.0.0/16"
+    """Pods' addresses: an IPv4 CIDR, in dual-stack clusters a comma and an IPv6 one after it."""
     service_cidr: str = "10.96.0.0/16"
     cluster_domain: str = "cluster.local"
     network: str = "auto"
     """Which ways lead to other nodes' pods: `auto`, `routes` or `vxlan`."""
+    cloud: str = "edge://"
+    """The cloud provider's URL; "" for none."""
 
     @property
     def broker_urls(self) -> tuple[str, ...]:
         """Where nodes find the broker."""
         return (self.broker or f"mqtts://{self.advertise}:{self.broker_port}",)
+
+    @property
+    def cluster_cidrs(self) -> tuple[str, str]:
+        """Pods' IPv4 CIDR and ("" for none) IPv6 CIDR; raises ValueError."""
+        first, _, second = self.cluster_cidr.partition(",")
+        six = ipaddress.IPv6Network(second) if second else None
+        if six is not None and (six.prefixlen % 8 or six.prefixlen > NODE_PREFIX6):
+            raise ValueError(f"{second}: the prefix length must be a multiple of 8, at most {NODE_PREFIX6}")
+        return str(ipaddress.IPv4Network(first)), str(six) if six else ""
 
     @property
     def cluster_dns(self) -> str:

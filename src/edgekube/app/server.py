@@ -37,6 +37,7 @@ from edgekube.app.signing import signer
 from edgekube.app.snapshots import SNAPSHOT_PATH, Snapshots
 from edgekube.app.tokens import JoinToken, secret_of
 from edgekube.client.typed import Client
+from edgekube.cloud.open import open_cloud
 from edgekube.control.informer import Informers
 from edgekube.control.leader import Elector
 from edgekube.controllers.context import Options as ControllerOptions
@@ -187,7 +188,7 @@ def _api(options: ServerOptions, secret: Credentials, paths: ServerPaths) -> Api
 def _controllers(options: ServerOptions, secret: Credentials, scheme: Scheme) -> ControllerOptions:
     return ControllerOptions(
         cluster_cidr=options.cluster_cidr, root_ca=secret.authority.certificate.decode(), scheme=scheme,
-        sign=signer(secret.authority),
+        sign=signer(secret.authority), cloud=open_cloud(options.cloud) if options.cloud else None,
     )  # fmt: skip
 
 
@@ -214,7 +215,8 @@ def _facts(options: ServerOptions) -> ClusterFacts:
         brokers=options.broker_urls,
         cluster_dns=options.cluster_dns,
         cluster_domain=options.cluster_domain,
-        cluster_cidr=options.cluster_cidr,
+        cluster_cidr=options.cluster_cidrs[0],
+        cluster_cidr6=options.cluster_cidrs[1],
         service_cidr=options.service_cidr,
         network=options.network,
     )

@@ -54,7 +54,7 @@ def facts(tree: Tree, *, machine: str, pointer_bits: int, page_size: int) -> Boa
         system_uuid=serial or machine_id,
         model=model,
         cpus=count_cpus(tree.text("/sys/devices/system/cpu/online")),
-        memory=kibibytes(tree, "MemTotal"),
+        memory=memory(tree, "MemTotal")[0],
         page_size=page_size,
         labels=labels(tree, model),
     )
@@ -81,10 +81,10 @@ def count_cpus(online: str) -> int:
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges) or 1
 
 
-def kibibytes(tree: Tree, name: str) -> int:
-    """Return an entry of /proc/meminfo in bytes."""
-    value = tree.fields("/proc/meminfo", ":").get(name, "0 kB")
-    return int(value.split()[0]) * 1024
+def memory(tree: Tree, *names: str) -> list[int]:
+    """Return entries of /proc/meminfo in bytes."""
+    found = tree.fields("/proc/meminfo", ":")
+    return [int(found.get(name, "0 kB").split()[0]) * 1024 for name in names]
 
 
 def labels(tree: Tree, model: str) -> Mapping[str, str]:

@@ -29,9 +29,9 @@ class LinuxBoard:
     """
     A Linux machine.
 
-    `disk` is a path on the file system to report (the agent's data), `images` one on that of the images; `not_before` when the clock
-    must at least be (the start of the CA's validity, epoch seconds); `server` whether it is to be
-    a master, too, and so needs a broker.
+    `disk` is a path on the file system to report (the agent's data), `images` one on that of the
+    images; `not_before` when the clock must at least be (the start of the CA's validity, epoch
+    seconds); `server` whether it is to be a master, too, and so needs a broker.
     """
 
     def __init__(

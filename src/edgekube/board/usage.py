@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from edgekube.board.base import BoardUsage
-from edgekube.board.facts import kibibytes
+from edgekube.board.facts import memory
 from edgekube.board.files import Tree, read
 
 THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -19,8 +19,7 @@ SECOND = 1_000_000_000
 
 def usage(tree: Tree, *, disk: Path, now: float, images: Path | None = None) -> BoardUsage:
     """Return the usage; `disk` is a path on the file system to tell of, `images` one on theirs, `now` epoch seconds."""
-    total, free = kibibytes(tree, "MemTotal"), kibibytes(tree, "MemFree")
-    available = kibibytes(tree, "MemAvailable")
+    total, free, available = memory(tree, "MemTotal", "MemFree", "MemAvailable")
     space = os.statvfs(disk)
     image_space = _other(images, disk)
     received, sent = traffic(tree)

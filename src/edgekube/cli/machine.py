@@ -121,13 +121,19 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         help="refuse requests without credentials",
     )
     _add_audit(parser, default)
-    parser.add_argument("--cluster-cidr", default=default.cluster_cidr, help="pods' addresses")
+    parser.add_argument(
+        "--cluster-cidr", default=default.cluster_cidr, metavar="CIDR[,CIDR6]",
+        help="pods' addresses; with an IPv6 CIDR after it every pod gets a second one",
+    )  # fmt: skip
     parser.add_argument("--service-cidr", default=default.service_cidr, help="Services' addresses")
     parser.add_argument("--cluster-domain", default=default.cluster_domain)
     parser.add_argument(
         "--network", choices=NETWORKS, default=default.network,
         help="the way to other nodes' pods: auto is a route on a shared LAN, else VXLAN",
     )  # fmt: skip
+    parser.add_argument(
+        "--cloud", default=default.cloud, metavar="URL", help='the cloud provider; "" for none'
+    )
     parser.add_argument("-v", "--verbose", action="store_true")
 
 
@@ -161,7 +167,12 @@ def run_server(options: argparse.Namespace) -> int:
     values = {k: v for k, v in vars(options).items() if k not in {"verb", "entry", "verbose", "bind"}}
     values["bind"] = tuple(options.bind) or ServerOptions().bind
     values["advertise"] = options.advertise or _own_address()
-    return server.run(ServerOptions(**values))
+    wish = ServerOptions(**values)
+    try:
+        _ = wish.cluster_cidrs
+    except ValueError as error:
+        raise UsageError(f"--cluster-cidr: {error}") from error
+    return server.run(wish)
 
 
 def add_agent(parser: argparse.ArgumentParser) -> None:

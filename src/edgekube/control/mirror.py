@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgekube.api.resource import Key
-from edgekube.api.types import core_v1, discovery_v1, networking_v1
+from edgekube.api.types import core_v1, discovery_v1, networking_v1, node_v1
 from edgekube.control.policies import PeerSlice
 from edgekube.control.reader import Copy
 
@@ -26,6 +26,7 @@ class Mirror:
     volumes: Copy[core_v1.PersistentVolume] = field(default_factory=Copy)
     """Those of this node's pods, and those whose data this node has to remove."""
     nodes: Copy[core_v1.Node] = field(default_factory=Copy)
+    runtime_classes: Copy[node_v1.RuntimeClass] = field(default_factory=Copy)
     services: Copy[core_v1.Service] = field(default_factory=Copy)
     endpoint_slices: Copy[discovery_v1.EndpointSlice] = field(default_factory=Copy)
     policies: Copy[networking_v1.NetworkPolicy] = field(default_factory=Copy)

@@ -90,7 +90,7 @@ class PeerSlice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: meta_v1.ObjectMeta = meta_v1.ObjectMeta()
     query: str = ""
     peers: dict[str, dict[int, tuple[str, ...]]] = {}
-    """By node and port number (0 when the query names none): IPv4 addresses."""
+    """By node and port number (0 when the query names none): addresses of both families."""
 
 
 class Asked(NamedTuple):
@@ -176,6 +176,11 @@ def named_ports(pod: core_v1.Pod, protocol: str, name: str) -> tuple[int, ...]:
 def is_subject(pod: core_v1.Pod) -> bool:
     """Tell whether policies can speak of a pod: it has an address of its own, and is not over."""
     return not pod.spec.host_network and pod.status.phase not in FINAL
+
+
+def addresses_of(pod: core_v1.Pod) -> tuple[str, ...]:
+    """Return the addresses that its node reported."""
+    return tuple(item.ip for item in pod.status.pod_ips) or tuple(filter(None, (pod.status.pod_ip,)))
 
 
 def selects(policy: networking_v1.NetworkPolicy, pod: core_v1.Pod) -> bool:

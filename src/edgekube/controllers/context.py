@@ -7,6 +7,7 @@ from typing import Protocol
 
 from edgekube.api.scheme import Scheme
 from edgekube.client.typed import Client
+from edgekube.cloud.base import Cloud
 from edgekube.control.clock import Clock
 from edgekube.control.events import EventSink
 from edgekube.control.informer import Informers
@@ -20,9 +21,11 @@ class Options:
     """How the cluster is laid out."""
 
     cluster_cidr: str = "10.42.0.0/16"
-    """Pod addresses of all nodes."""
+    """Pod addresses of all nodes; in dual-stack clusters an IPv4 and an IPv6 CIDR with a comma between."""
     node_prefix: int = 24
     """Prefix length of one node's share."""
+    node_prefix6: int = 64
+    """The same of IPv6."""
     root_ca: str = ""
     """PEM of the CA that signed the API server's certificate; "" publishes none."""
     node_grace: float = 40.0
@@ -31,6 +34,8 @@ class Options:
     """Ended pods kept before the oldest are deleted."""
     sign: Sign | None = None
     """Signs certificate requests with the cluster's CA; None: nobody does."""
+    cloud: Cloud | None = None
+    """The provider of load balancers and machines."""
     clock: Clock = time.time
     scheme: Scheme = field(default_factory=Scheme)
 

@@ -17,12 +17,14 @@ from edgekube.controllers import (
 )
 from edgekube.controllers.autoscale import controller as autoscale
 from edgekube.controllers.certificates import controller as certificates
+from edgekube.controllers.cloud import balancers, machines
 from edgekube.controllers.context import Context, Options, Part
 from edgekube.controllers.cronjob import controller as cronjob
 from edgekube.controllers.daemonset import controller as daemonset
 from edgekube.controllers.deployment import controller as deployment
 from edgekube.controllers.disruption import controller as disruption
 from edgekube.controllers.endpoints import controller as endpoints
+from edgekube.controllers.endpoints import mirroring
 from edgekube.controllers.garbage import controller as garbage
 from edgekube.controllers.job import controller as job
 from edgekube.controllers.nodes import eviction, ipam, lifecycle
@@ -42,12 +44,15 @@ TABLE: Sequence[Callable[[Context], Part]] = (
     ttl.build,
     autoscale.build,
     endpoints.build,
+    mirroring.build,
     namespace.build,
     publishers.build_service_accounts,
     publishers.build_root_ca,
     lifecycle.build,
     eviction.build,
     ipam.build,
+    machines.build,
+    balancers.build,
     podgc.build,
     disruption.build,
     quota.build,

@@ -8,6 +8,7 @@ from typing import Any
 from edgekube.api.kinds import core_v1 as core
 from edgekube.api.kinds import discovery_v1 as discovery
 from edgekube.api.kinds import networking_v1 as networking
+from edgekube.api.kinds import node_v1 as node_kinds
 from edgekube.api.resource import AnyResource, Key, Object, key_of
 from edgekube.api.types import core_v1
 from edgekube.control.index import Index
@@ -44,7 +45,9 @@ FOR_ONE: tuple[AnyResource, ...] = (
     core.PODS, core.CONFIG_MAPS, core.SECRETS, core.PERSISTENT_VOLUME_CLAIMS, core.PERSISTENT_VOLUMES,
     networking.NETWORK_POLICIES, core.NAMESPACES,
 )  # fmt: skip
-FOR_ALL: tuple[AnyResource, ...] = (core.SERVICES, discovery.ENDPOINT_SLICES, core.NODES)
+FOR_ALL: tuple[AnyResource, ...] = (
+    core.SERVICES, discovery.ENDPOINT_SLICES, core.NODES, node_kinds.RUNTIME_CLASSES,
+)  # fmt: skip
 
 
 class Downlink:

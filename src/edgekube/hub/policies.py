@@ -14,7 +14,16 @@ from edgekube.api.kinds import networking_v1 as networking
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1, meta_v1, networking_v1
 from edgekube.control.informer import Informers
-from edgekube.control.policies import SLICES, PeerQuery, PeerSlice, bucket_of, is_subject, queries, selects
+from edgekube.control.policies import (
+    SLICES,
+    PeerQuery,
+    PeerSlice,
+    addresses_of,
+    bucket_of,
+    is_subject,
+    queries,
+    selects,
+)
 from edgekube.control.reader import Copy
 from edgekube.control.selectorindex import SelectorIndex
 from edgekube.hub.refs import NAMESPACES, POLICIES, Ref
@@ -24,7 +33,7 @@ class _Peer(NamedTuple):
     """A pod as an answer."""
 
     node: str
-    address: str
+    addresses: tuple[str, ...]
     ports: tuple[int, ...]
 
 
@@ -205,14 +214,14 @@ class PolicyFacts:
 
     def _peer(self, query: PeerQuery, pod: core_v1.Pod) -> _Peer | None:
         """Return the pod as an answer, or None if it is none or has no address yet."""
-        address, meta = pod.status.pod_ip, pod.metadata
-        if not address or ":" in address or not is_subject(pod):
+        addresses, meta = addresses_of(pod), pod.metadata
+        if not addresses or not is_subject(pod):
             return None
         space = self._namespaces.get(Key("", meta.namespace))
         if not query.matches(meta.namespace, meta.labels, space.metadata.labels if space is not None else {}):
             return None
         ports = query.ports(pod)
-        return _Peer(_node(pod), address, ports) if ports else None
+        return _Peer(_node(pod), addresses, ports) if ports else None
 
     def _show(self, name: str, bucket: int) -> None:
         """Publish a slice, or withdraw an empty one."""
@@ -225,7 +234,7 @@ class PolicyFacts:
         for peer in sorted(pods.values()):
             for port in peer.ports:
                 ports = peers.setdefault(peer.node, {})
-                ports[port] = (*ports.get(port, ()), peer.address)
+                ports[port] = (*ports.get(port, ()), *peer.addresses)
         self._version += 1
         meta = meta_v1.ObjectMeta(name=_name(name, bucket), resource_version=str(self._version))
         self.slices.set(PeerSlice(metadata=meta, query=name, peers=peers))
@@ -241,4 +250,4 @@ def _node(pod: core_v1.Pod) -> str:
 
 def _seen(pod: core_v1.Pod) -> tuple[object, ...]:
     """Return what of a pod matters here."""
-    return _node(pod), pod.metadata.labels, pod.metadata.uid, pod.status.pod_ip, is_subject(pod)
+    return _node(pod), pod.metadata.labels, pod.metadata.uid, addresses_of(pod), is_subject(pod)

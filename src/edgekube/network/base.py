@@ -105,7 +105,7 @@ class PeerRoutes(Protocol):
 
 
 class NodeAddress(NamedTuple):
-    """An IPv4 address this node itself has on an interface."""
+    """An address this node itself has on an interface."""
 
     interface: str
     address: str
@@ -117,7 +117,11 @@ class Surroundings(Protocol):
     """What this node is called on its LANs, and when that changes (DHCP, a cable, another network)."""
 
     def addresses(self) -> Sequence[NodeAddress]:
-        """Return the node's addresses without the pod network's: those of the best default route's interface first."""
+        """
+        Return the node's addresses without the pod network's.
+
+        IPv4 first, and of a family those of the interface that the best IPv4 default route leaves by.
+        """
         ...
 
     async def changed(self) -> None:

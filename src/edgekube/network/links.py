@@ -54,7 +54,7 @@ _ONLINK = 4
 _CLONED = 0x200
 _NODAD, _FLEETING = 0x02, 0x01 | 0x08 | 0x20 | 0x40
 """IFA_F_NODAD; and temporary (RFC 8981), not unique, deprecated or not yet checked addresses."""
-_SIZES = {socket.AF_INET: 4, socket.AF_INET6: 16}
+_SIZES: Mapping[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
 _MAIN_TABLE = 254
 _SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
 

@@ -97,13 +97,13 @@ class LinuxPodNetwork:
         """Make the node ready: forwarding, gateway and service routes, masquerading; take up what the kernel has."""
         await self._do(self._prepare)
 
-    async def renumber(self, pod_cidr: str) -> None:
+    async def renumber(self, pod_cidr: str, pod_cidr6: str = "") -> None:
         """
         Give addresses of another CIDR from now on; pods that have one keep theirs and what leads to it.
 
         The ways of other nodes do not lead to them any more; whoever runs them should start them anew.
         """
-        await self._do(lambda: self._renumber(pod_cidr))
+        await self._do(lambda: self._renumber(pod_cidr, pod_cidr6))
 
     async def attach(
         self, uid: str, hostname: str, *, sysctls: Mapping[str, str], bandwidth: Bandwidth = UNLIMITED
@@ -139,8 +139,8 @@ class LinuxPodNetwork:
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: _translated(work))
 
-    def _renumber(self, pod_cidr: str) -> None:
-        self._plan = replace(self._plan, pod_cidr=pod_cidr)
+    def _renumber(self, pod_cidr: str, pod_cidr6: str) -> None:
+        self._plan = replace(self._plan, pod_cidr=pod_cidr, pod_cidr6=pod_cidr6)
         self._addresses = Addresses(pod_cidr, self._file, reserved=_reserved(self._plan))
         self._prepare()
 
@@ -227,7 +227,12 @@ class LinuxPodNetwork:
             if outer is None:
                 raise NetworkError(f"interface {attachment.interface} of pod {uid} vanished")
             limit(outer, bandwidth.ingress)
+            if attachment.address6:
+                podlinks.without_asking(attachment.interface)
             links.set(outer.index, alias=f"{uid} {hostname}")
+            if attachment.address6:
+                # Other than with ARP, only the interface that has the address answers for it.
+                links.add_address(outer.index, gateway_of(self._plan.pod_cidr6))
             for address in attachment.addresses:
                 links.add_route(podlinks.whole(address), index=outer.index)
             # Packets with another source address than the pod's are forged, perhaps to pass for a policy's peer.
@@ -240,7 +245,8 @@ class LinuxPodNetwork:
         address = self._addresses.get(uid)
         if address is not None:
             self._remove(uid, address)
-            _forget_flows(address)
+            for each in self._attachment(uid, address).addresses:
+                _forget_flows(each)
             self._addresses.release(uid)
         else:
             netns.remove(self._path(uid))
@@ -323,6 +329,10 @@ class LinuxPodNetwork:
         finally:
             links.close()
         clear()
+        if self._plan.pod_cidr6:
+            from edgekube.network.nftables import pods6  # noqa: PLC0415 - see _masquerade
+
+            pods6.clear()
 
     def _attachment(self, uid: str, address: str) -> Attachment:
         six = pod_address6(self._plan.pod_cidr6, address) if self._plan.pod_cidr6 else ""

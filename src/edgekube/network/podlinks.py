@@ -42,6 +42,8 @@ def configure(
         if loopback is None or inner is None:
             raise NetworkError("the pod's namespace lacks lo or eth0")
         links.set(loopback.index)
+        if any(":" in address for address in addresses):
+            without_asking("eth0")
         for address in addresses:
             links.add_address(inner.index, address)
         limit(inner, rate)
@@ -53,6 +55,12 @@ def configure(
         links.close()
     for name, value in sysctls.items():
         sysctl.write(sysctl.path_of(name), value)
+
+
+def without_asking(name: str) -> None:
+    """Let an interface use IPv6, and at once: there are only two on the link, who have nothing in common."""
+    sysctl.write(f"net/ipv6/conf/{name}/disable_ipv6", "0")
+    sysctl.write(f"net/ipv6/conf/{name}/accept_dad", "0")
 
 
 def has_eth0() -> bool:

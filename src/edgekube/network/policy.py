@@ -79,7 +79,7 @@ class Policing:
     """What is let through is what one of these policies lets through."""
     policies: Mapping[Policy, tuple[Grant, ...]] = field(default_factory=dict)
     addresses: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Sets of peers by name, IPv4."""
+    """Sets of peers by name, of both families."""
     places: Mapping[str, frozenset[Place]] = field(default_factory=dict)
     """Sets of named ports by name."""
     titles: Mapping[str, str] = field(default_factory=dict)

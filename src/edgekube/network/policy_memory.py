@@ -1,7 +1,7 @@
 """PolicyRules in memory: a judge to be asked whether a packet would pass."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 from edgekube.network.base import NetworkError, Transport
 from edgekube.network.policy import Direction, Grant, Isolated, Place, Policing
@@ -63,7 +63,7 @@ class MemoryPolicyRules:
     def _is_peer(self, grant: Grant, peer: str) -> bool:
         if grant.anyone or any(peer in self.wish.addresses[name] for name in grant.peers):
             return True
-        return any(IPv4Address(peer) in IPv4Network(cidr) for cidr in grant.cidrs)
+        return any(ip_address(peer) in ip_network(cidr) for cidr in grant.cidrs)
 
     def _is_port(self, grant: Grant, target: str, transport: Transport | None, port: int) -> bool:
         if not grant.ports and not grant.places:

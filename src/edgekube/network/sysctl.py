@@ -45,6 +45,11 @@ def read(path: str) -> str:
         return ""
 
 
+def has_ipv6() -> bool:
+    """Tell whether the kernel can do IPv6."""
+    return (_PROC / "net/ipv6/conf").is_dir()
+
+
 def children(path: str) -> Sequence[str]:
     """Return the names below a folder of settings."""
     return [item.name for item in (_PROC / path).iterdir()]

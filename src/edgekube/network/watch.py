@@ -14,8 +14,8 @@ from edgekube.network.base import NetworkError, NodeAddress
 from edgekube.network.links import PROTOCOL, Links
 from edgekube.network.netlink import ROUTE, Answer, attributes, messages
 
-_GROUPS = 0x1 | 0x10 | 0x40
-"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE."""
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE."""
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25
 _IFNAME, _IFA_LABEL = 3, 3
 _READ = 1 << 16
@@ -68,7 +68,7 @@ class LinuxSurroundings:
             matters = matters or any(_matters(message) for message in messages(data))
 
     def addresses(self) -> list[NodeAddress]:
-        """Return this node's IPv4 addresses, not the pod network's; a short blocking call."""
+        """Return this node's addresses, IPv4 first, not the pod network's; a short blocking call."""
         links = Links()
         try:
             names = {
@@ -77,24 +77,36 @@ class LinuxSurroundings:
                 if link.up and not link.loopback and not _ours(link.name)
             }
             gateways = {index: number for number, index in enumerate(links.default_interfaces())}
-            found = [item for item in list(links.addresses()) if item.index in names]
+            found = [
+                item
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for item in links.addresses(family)
+                if item.index in names
+            ]
         finally:
             links.close()
         # sorted() is stable: the kernel's own order where nothing else decides.
-        ranked = sorted(found, key=lambda item: gateways.get(item.index, len(gateways)))
+        ranked = sorted(
+            found, key=lambda item: (":" in item.address, gateways.get(item.index, len(gateways)))
+        )
         return [NodeAddress(names[item.index], item.address, item.index in gateways) for item in ranked]
 
 
 def _matters(message: Answer) -> bool:
     kind, body = message.type, message.body
     if kind in {_NEWADDR, _DELADDR}:
+        family, scope = body[0], body[3]
+        if family == socket.AF_INET6:
+            # Every interface has a link-local one, and ours have single ones (/128).
+            return scope == 0 and body[1] < 128
         # Pods' ends have no address on the node's side, and our own interfaces' labels say whose they are.
         return not _ours(_name(attributes(body, 8), _IFA_LABEL))
     if kind in {_NEWLINK, _DELLINK}:
         return not _is_pod_link(_name(attributes(body, 16), _IFNAME))
     if kind in {_NEWROUTE, _DELROUTE} and len(body) >= 12:
         _family, length, _source, _tos, _table, protocol = struct.unpack_from("=BBBBBB", body)
-        return length == _DEFAULT or (kind == _DELROUTE and protocol == PROTOCOL)
+        # A pod's own IPv6 route goes aloud with its interface.
+        return length == _DEFAULT or (kind == _DELROUTE and protocol == PROTOCOL and length < 128)
     return False
 
 

@@ -75,7 +75,8 @@ def _device(links: Links, tunnels: Tunnels, ways: Ways, own: Sequence[str]) -> D
         except NetlinkError as error:
             if error.number == errno.EOPNOTSUPP:
                 raise NetworkError(
-                    "nodes on other LANs need VXLAN, which this kernel lacks (module vxlan)"
+                    "nodes on other LANs need VXLAN, which this kernel lacks: modprobe vxlan "
+                    "(Ubuntu on a Raspberry Pi: apt install linux-modules-extra-raspi)"
                 ) from error
             raise
         have = tunnels.device()

@@ -40,7 +40,7 @@ def choose(addresses: Sequence[NodeAddress], wish: AddressWish, *, before: str =
     """
     if wish.address:
         return wish.address
-    ranked = sorted(addresses, key=_rank)
+    ranked = sorted((item for item in addresses if ":" not in item.address), key=_rank)
     if wish.interface:
         ranked = [item for item in ranked if item.interface == wish.interface]
     if not ranked:
@@ -49,23 +49,35 @@ def choose(addresses: Sequence[NodeAddress], wish: AddressWish, *, before: str =
     return before if before in best else best[0]
 
 
+def choose6(addresses: Sequence[NodeAddress], address: str, *, before: str = "") -> str:
+    """Return an IPv6 address on the interface that has the IPv4 `address`, "" if there is none."""
+    interfaces = {item.interface for item in addresses if item.address == address}
+    found = [item.address for item in addresses if ":" in item.address and item.interface in interfaces]
+    return before if before in found else next(iter(found), "")
+
+
 def _rank(item: NodeAddress) -> tuple[bool, bool, bool]:
     """Sort the likeliest first; of equal ones the kernel's order decides."""
     return IPv4Address(item.address).is_link_local, not item.default, item.interface.startswith(_INSIDE)
 
 
 class NodeAddressLoop:
-    """Calls `tell` with the node's address whenever it is another than before."""
+    """
+    Calls `tell` with the node's IPv4 and IPv6 address whenever one is another than before.
+
+    The latter is looked for if `dual`, and else "".
+    """
 
     def __init__(
-        self, surroundings: Surroundings, wish: AddressWish, tell: Callable[[str], None], *, known: str = ""
-    ) -> None:
+        self, surroundings: Surroundings, wish: AddressWish, tell: Callable[[str, str], None], *, known: str = "",
+        dual: bool = False,
+    ) -> None:  # fmt: skip
         self._surroundings, self._wish, self._tell = surroundings, wish, tell
-        self._known = known
+        self._known, self._known6, self._dual = known, "", dual
 
     async def run(self) -> None:
-        """Follow changes until cancelled; returns at once if the user fixed the address."""
-        while not self._wish.address:
+        """Follow changes until cancelled; returns at once if the user fixed the address and there is no other."""
+        while self._dual or not self._wish.address:
             self._look()
             try:
                 async with asyncio.timeout(_LOOK):
@@ -76,12 +88,15 @@ class NodeAddressLoop:
 
     def _look(self) -> None:
         try:
-            found = choose(self._surroundings.addresses(), self._wish, before=self._known)
+            addresses = self._surroundings.addresses()
         except NetworkError as error:
             log.warning("this node's addresses: %s", error)
             return
-        if found != self._known:
-            if self._known:
-                log.info("this node's address is %s now, was %s", found, self._known)
-            self._known = found
-            self._tell(found)
+        found = choose(addresses, self._wish, before=self._known)
+        found6 = choose6(addresses, found, before=self._known6) if self._dual else ""
+        if (found, found6) == (self._known, self._known6):
+            return
+        if self._known:
+            log.info("this node's address is %s %s now, was %s %s", found, found6, self._known, self._known6)
+        self._known, self._known6 = found, found6
+        self._tell(found, found6)

@@ -5,6 +5,7 @@ The scheduler has asked the same; but it may have looked at an old node, and a p
 itself. A pod that has begun already is never asked again.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,27 @@ class Place:
     taints: tuple[core_v1.Taint, ...]
     allocatable: Mapping[str, str]
     pods: tuple[core_v1.Pod, ...]
+    requests: "Requests"
+
+
+class Requests:
+    """What pods ask for, in thousandths, worked out once for each form of a pod."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[core_v1.PodSpec, dict[str, int]]] = {}
+
+    def of(self, pod: core_v1.Pod) -> dict[str, int]:
+        """Return the amounts by resource."""
+        known = self._known.get(pod.metadata.uid)
+        if known is None or known[0] is not pod.spec:
+            found = of_pod(msgspec.to_builtins(pod.spec), "requests")
+            known = (pod.spec, {name: math.ceil(amount * 1000) for name, amount in found.items()})
+            self._known[pod.metadata.uid] = known
+        return known[1]
+
+    def forget(self, uid: str) -> None:
+        """Drop a pod that is gone."""
+        self._known.pop(uid, None)
 
 
 def refusal(pod: core_v1.Pod, place: Place) -> Doom | None:
@@ -52,10 +74,10 @@ def rejected(reason: str, message: str) -> Doom:
 def _resources(pod: core_v1.Pod, place: Place) -> Doom | None:
     if pod.metadata.annotations.get(SOURCE, "api") != "api":
         return None  # Nobody has scheduled a static pod: whoever wrote it here wants it.
-    wanted = {"pods": 1000, **_milli(pod)}
+    wanted = {"pods": 1000, **place.requests.of(pod)}
     used: dict[str, int] = {"pods": 1000 * len(place.pods)}
     for other in place.pods:
-        for name, amount in _milli(other).items():
+        for name, amount in place.requests.of(other).items():
             used[name] = used.get(name, 0) + amount
     for name in ("pods", *sorted(wanted.keys() - {"pods"}, key=_order)):
         have = quantity.milli(place.allocatable.get(name, "0"))
@@ -74,11 +96,6 @@ def _order(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
-def _milli(pod: core_v1.Pod) -> dict[str, int]:
-    found = of_pod(msgspec.to_builtins(pod.spec), "requests")
-    return {name: int(amount * 1000) for name, amount in found.items()}
-
-
 def _affinity(pod: core_v1.Pod, place: Place) -> Doom | None:
     if chosen(pod.spec, place.name, place.labels):
         return None
@@ -86,8 +103,9 @@ def _affinity(pod: core_v1.Pod, place: Place) -> Doom | None:
 
 
 def _ports(pod: core_v1.Pod, place: Place) -> Doom | None:
-    taken = [port for other in place.pods for port in _host_ports(other)]
-    if not any(_clash(own, other) for own in _host_ports(pod) for other in taken):
+    wanted = _host_ports(pod)
+    taken = [port for other in place.pods for port in _host_ports(other)] if wanted else ()
+    if not any(_clash(own, other) for own in wanted for other in taken):
         return None
     return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
 

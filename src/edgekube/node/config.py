@@ -28,6 +28,8 @@ class KubeletConfig:
 
     node_name: str
     node_ip: str
+    node_ip6: str = ""
+    """The node's IPv6 address, in dual-stack clusters."""
     data_dir: Path
     """Holds `pods/` (logs, volumes) and `images/` (archives to load)."""
     run_dir: Path | None = None

@@ -7,7 +7,7 @@ from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.board.base import BoardFacts
 from edgekube.control.mirror import Mirror, NodeEvent, Reporter
-from edgekube.network.base import PodNetwork
+from edgekube.network.base import Attachment, PodNetwork
 from edgekube.node.clock import Clock
 from edgekube.node.config import KubeletConfig
 from edgekube.node.containers import ContainerCopy
@@ -52,9 +52,14 @@ class Host:
     static_pod: Callable[[Key], core_v1.Pod | None] = _none
     """The static pod that a mirror pod of that name shows."""
 
-    def place(self, address: str) -> Place:
-        """Return where a pod with that address is."""
-        return Place(address, self.config.node_ip, self.allocatable())
+    def place(self, address: str, attachment: Attachment | None = None) -> Place:
+        """Return where a pod with that (main) address is; others are its attachment's."""
+        others = attachment.addresses if attachment is not None else ()
+        config = self.config
+        nodes = ",".join(filter(None, (config.node_ip, config.node_ip6)))
+        return Place(
+            address, config.node_ip, self.allocatable(), pod_ips=",".join(others) or address, node_ips=nodes
+        )
 
     def event(
         self, pod: core_v1.Pod, reason: str, message: str, *, warning: bool = False, container: str = ""

@@ -17,23 +17,21 @@ from edgekube.board.base import Board
 from edgekube.control.mirror import Mirror, NodeEvent, Reporter
 from edgekube.network.base import NetworkError, PodNetwork
 from edgekube.node import shutdown
-from edgekube.node.admission import AFFINITY, Place, refusal, taken
 from edgekube.node.clock import Clock
 from edgekube.node.config import KubeletConfig
 from edgekube.node.containers import ContainerCopy
 from edgekube.node.deadcontainers import DeadContainers
 from edgekube.node.eviction.loop import Evictor
+from edgekube.node.gate import Gate
 from edgekube.node.host import Host
 from edgekube.node.imagegc import ImageCollector, PulledImages
 from edgekube.node.images import ImageKeeper
 from edgekube.node.log.files import Rotation
-from edgekube.node.manifest import is_mirror
+from edgekube.node.manifest import from_master
 from edgekube.node.orphans import Orphans
-from edgekube.node.pod.allocation import Allocations, granted
-from edgekube.node.pod.plan import TERMINAL_PHASES
+from edgekube.node.pod.allocation import Allocations
 from edgekube.node.pod.recall import Recall
 from edgekube.node.pod.references import config_maps_of, secrets_of
-from edgekube.node.pod.state import Doom
 from edgekube.node.pod.worker import PodWorker
 from edgekube.node.podcgroups import PodCgroups
 from edgekube.node.probes.check import Answer, Target, check
@@ -52,8 +50,6 @@ log = logging.getLogger(__name__)
 OpenNetwork = Callable[[], Awaitable[PodNetwork]]
 """Waits until the node's pod CIDR is known and returns the network; raises NetworkError to be asked again."""
 RETRY_NETWORK = 5.0
-LABELS_LATE, LABELS_LOOK = 5.0, 0.5
-"""Seconds a label may come later than the pod that wants it, and between two looks."""
 
 
 class Kubelet:
@@ -67,7 +63,6 @@ class Kubelet:
         self._open_network = network
         self._workers: dict[str, PodWorker] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._stopping = False
 
         async def checker(probe: core_v1.Probe, target: Target) -> Answer:
             return await check(probe, target, runtime.sessions)
@@ -82,17 +77,12 @@ class Kubelet:
             prober=Prober(checker, clock=clock), recall=Recall(config.status_dir),
             allocations=Allocations(config.pods_dir), cgroups=PodCgroups(config),
         )  # fmt: skip
-        dead = DeadContainers(self._host, self._is_over)
-        images = ImageCollector(self._host, board, self._pods, pulled)
+        self._dead = DeadContainers(self._host, self._is_over)
+        self._collector = ImageCollector(self._host, board, self._pods, pulled)
         self._evictor = Evictor(
-            self._host, board, self._workers.values, reclaim=(dead.delete_unused, images.delete_unused),
-            changed=self._pressures_changed,
+            self._host, board, self._workers.values, changed=self._pressures_changed,
+            reclaim=(self._dead.delete_unused, self._collector.delete_unused),
         )  # fmt: skip
-        self._keepers = (
-            ("eviction", self._evictor.run),
-            ("image-gc", images.run),
-            ("dead-containers", dead.run),
-        )
         self._static = StaticPods(
             config.manifests_dir, config.node_name, self._reporter, mirror, clock=clock,
             changed=self._static_changed, alive=self._is_alive,
@@ -100,6 +90,7 @@ class Kubelet:
         self._host.static_pod = self._static.get
         self._node_status = NodeStatusLoop(self._host, board, true=lambda: self._evictor.conditions)
         self._host.allocatable = self._node_status.allocatable
+        self._gate = Gate(self._host, self._node_status, self._workers, self._evictor.refuses)
         self._stats = StatsLoop(self._host, board)
         self._orphans = Orphans(self._host, self._known)
         self._streams = Streams(self._host)
@@ -109,9 +100,9 @@ class Kubelet:
         """Serves exec, attach, logs and portforward."""
         return self._streams.serve
 
-    def set_node_ip(self, address: str) -> None:
-        """Go by another address from now on; the pods' hostIP follows."""
-        self._host.config = replace(self._host.config, node_ip=address)
+    def set_node_ip(self, address: str, address6: str) -> None:
+        """Go by other addresses (IPv6: "" for none) from now on; the pods' hostIP follows."""
+        self._host.config = replace(self._host.config, node_ip=address, node_ip6=address6)
         self._node_status.look()
         for worker in self._workers.values():
             worker.wake()
@@ -144,8 +135,9 @@ class Kubelet:
             group.create_task(self._stats.run(), name="stats")
             group.create_task(self._sweep(), name="orphans")
             group.create_task(Reclaimer(self._mirror, host.reporter).run(), name="volumes")
-            for name, keep in self._keepers:
-                group.create_task(keep(), name=name)
+            group.create_task(self._evictor.run(), name="eviction")
+            group.create_task(self._collector.run(), name="image-gc")
+            group.create_task(self._dead.run(), name="dead-containers")
             # What runs must be known before anything is decided, or it would be started twice.
             await host.containers.synced.wait()
             self._group = group
@@ -160,7 +152,7 @@ class Kubelet:
 
     async def shut_down(self, *, grace: float, critical: float) -> None:
         """End the pods, for the machine is being shut down; seconds as in `shutdown.end`."""
-        self._stopping = True
+        self._gate.closed = shutdown.REFUSED
         self._node_status.trouble = shutdown.READY
         self._node_status.look()
         workers = tuple(self._workers.values())
@@ -173,8 +165,7 @@ class Kubelet:
 
     def _bound_changed(self, old: core_v1.Pod | None, new: core_v1.Pod | None) -> None:
         """Take a change of the pods that the master has for us; mirrors of our own are none."""
-        old = None if old is not None and is_mirror(old) else old
-        self._pod_changed(old, None if new is not None and is_mirror(new) else new)
+        self._pod_changed(from_master(old), from_master(new))
 
     def _static_changed(self, old: core_v1.Pod | None, new: core_v1.Pod | None) -> None:
         if new is not None:
@@ -204,58 +195,12 @@ class Kubelet:
             worker.update(new)
         elif self._group is not None:
             worker = self._workers[new.metadata.uid] = PodWorker(self._host, new)
-            work = self._work(worker, late=not self._admit(worker))
+            work = self._work(worker, late=not self._gate.admit(worker))
             self._group.create_task(work, name=f"pod-{new.metadata.name}")
-
-    def _admit(self, worker: PodWorker) -> bool:
-        """Refuse a pod that has not begun if it may not begin here; False when it is too early to say."""
-        pod, host = worker.pod, self._host
-        begun = worker.memory.status is not None or bool(host.containers.of_pod(pod.metadata.uid))
-        if begun or pod.metadata.deletion_timestamp or pod.status.phase in TERMINAL_PHASES:
-            return True
-        doom = shutdown.REFUSED if self._stopping else self._evictor.refuses(pod) or self._refusal(pod)
-        if doom is not None and doom.reason == AFFINITY:
-            return False
-        if doom is not None:
-            self._refuse(worker, doom)
-        return True
-
-    def _refusal(self, pod: core_v1.Pod) -> Doom | None:
-        status = self._node_status
-        place = Place(
-            name=self._config.node_name, labels=status.labels(), taints=status.taints(),
-            allocatable=status.allocatable(), pods=taken(self._begun(), pod.metadata.uid),
-        )  # fmt: skip
-        return refusal(pod, place)
-
-    def _refuse(self, worker: PodWorker, doom: Doom) -> None:
-        words = doom.message.removeprefix("Pod was rejected: ")
-        self._host.event(worker.pod, doom.reason, words, warning=True)
-        worker.doom(doom)
-
-    async def _admit_late(self, worker: PodWorker) -> None:
-        """Give the node's own new labels a moment: they come another way than the pod that wants them."""
-        doom: Doom | None = None
-        for _ in range(int(LABELS_LATE / LABELS_LOOK)):
-            await asyncio.sleep(LABELS_LOOK)
-            doom = self._refusal(worker.pod)
-            if doom is None or not worker.active or worker.pod.metadata.deletion_timestamp:
-                return
-        if doom is not None:
-            self._refuse(worker, doom)
-
-    def _begun(self) -> Iterator[core_v1.Pod]:
-        """Yield the pods that have room here: admitted, or running since before we were started."""
-        for worker in self._workers.values():
-            if worker.active and worker.memory.doom is None:
-                yield granted(worker.pod, worker.memory.granted)
-        for pod in self._mirror.pods:
-            if pod.metadata.uid not in self._workers and self._host.containers.of_pod(pod.metadata.uid):
-                yield pod
 
     async def _work(self, worker: PodWorker, *, late: bool) -> None:
         if late:
-            await self._admit_late(worker)
+            await self._gate.admit_late(worker)
         await worker.run()
         meta = worker.pod.metadata
         # A finished worker stays while the mirror still has its pod, lest the pod begin anew.
@@ -263,6 +208,7 @@ class Kubelet:
         if current is None:
             self._workers.pop(meta.uid, None)
         self._reporter.forget(meta.uid)
+        self._gate.forget(meta.uid)
         self._static.look()
         self._orphans.look()
 

@@ -26,6 +26,18 @@ def is_mirror(pod: core_v1.Pod) -> bool:
     return MIRROR in pod.metadata.annotations
 
 
+def from_master(pod: core_v1.Pod | None) -> core_v1.Pod | None:
+    """Return a pod as the master has it for us: None for a mirror; whoever calls theirs static is not believed."""
+    if pod is None or is_mirror(pod):
+        return None
+    if SOURCE not in pod.metadata.annotations:
+        return pod
+    annotations = {**pod.metadata.annotations, SOURCE: "api"}
+    return msgspec.structs.replace(
+        pod, metadata=msgspec.structs.replace(pod.metadata, annotations=annotations)
+    )
+
+
 def read_manifest(data: bytes, *, path: str, node: str, now: float) -> core_v1.Pod:
     """Return the pod in a file; raises BadManifest. The same file gives the same uid on the same node."""
     from edgekube.api import defaults  # noqa: PLC0415 - only nodes with static pods pay for these

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgekube.api import quantity
 from edgekube.api.podresources import of_pod
 from edgekube.api.types import core_v1
 from edgekube.node.config import KubeletConfig
@@ -21,6 +22,8 @@ from edgekube.node.pod.spec import all_containers, qos_class
 
 log = logging.getLogger(__name__)
 MAX_SHARES = 262_144
+MONITOR = 4 << 20
+"""Bytes that the runtime's monitor of a container may take."""
 V2 = "cgroup.controllers"
 
 
@@ -40,17 +43,17 @@ class Share:
 
 
 def share_of(pod: core_v1.Pod) -> Share:
-    """Return what a pod's cgroup gets; limits only where every container has one."""
-    spec = msgspec.to_builtins(pod.spec)
-    requests, limits = of_pod(spec, "requests"), of_pod(spec, "limits")
-    declared = {
-        name
-        for name in ("cpu", "memory")
-        if all(c.resources is not None and name in c.resources.limits for c in all_containers(pod))
-        or (pod.spec.resources is not None and name in pod.spec.resources.limits)
-    }
-    quota = max(int(limits["cpu"] * PERIOD), MIN_QUOTA) if "cpu" in declared else None
-    memory = int(limits["memory"]) if "memory" in declared else None
+    """
+    Return what a pod's cgroup gets: limits only where the pod itself has some (KEP-2837).
+
+    The sum of its containers' limits is none: the runtime's monitors live in this cgroup too, and would
+    take of what is the containers'.
+    """
+    requests = of_pod(msgspec.to_builtins(pod.spec), "requests")
+    limits = pod.spec.resources.limits if pod.spec.resources is not None else {}
+    quota = max(quantity.milli(limits["cpu"]) * PERIOD // 1000, MIN_QUOTA) if "cpu" in limits else None
+    monitors = MONITOR * sum(1 for _ in all_containers(pod))
+    memory = quantity.value(limits["memory"]) + monitors if "memory" in limits else None
     return Share(_shares(int(requests.get("cpu", Decimal(0)) * 1000)), quota, memory)
 
 

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 STORAGE_PATH = "edgekube.io/storage-path"
 """Annotation: where this node keeps local volumes."""
 LOOK_PERIOD = 20.0
+RUNTIME_AWAY = 30.0
+"""Seconds the runtime may be away before the node is not ready (kubelet's maxWaitForContainerRuntime)."""
 MAX_IMAGES, MAX_NAMES = 50, 5
 PRESSURES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
     MEMORY: (
@@ -144,6 +146,7 @@ class NodeStatusLoop:
         self._host, self._board, self._true = host, board, true
         self._wake = asyncio.Event()
         self._runtime: RuntimeInfo | None = None
+        self._runtime_at = -float("inf")
         self._images: tuple[core_v1.ContainerImage, ...] = ()
         self._images_at = -float("inf")
         self._told: core_v1.Node | None = None
@@ -208,12 +211,15 @@ class NodeStatusLoop:
     async def _ask_runtime(self, now: float) -> None:
         try:
             self._runtime = await self._host.runtime.info()
+            self._runtime_at = now
             if now - self._images_at >= self._host.config.status_period:
                 self._images = images_of(await self._host.runtime.images.list())
                 self._images_at = now
         except RuntimeFailure as error:
             log.warning("runtime: %s", error)
-            self._runtime = None
+            # It may be starting again, which takes a second.
+            if now - self._runtime_at >= RUNTIME_AWAY:
+                self._runtime = None
 
     def _node(self, now: float) -> core_v1.Node:
         host, config = self._host, self._host.config
@@ -227,6 +233,11 @@ class NodeStatusLoop:
         status = core_v1.NodeStatus(
             addresses=(
                 core_v1.NodeAddress(type="InternalIP", address=config.node_ip),
+                *(
+                    (core_v1.NodeAddress(type="InternalIP", address=config.node_ip6),)
+                    if config.node_ip6
+                    else ()
+                ),
                 core_v1.NodeAddress(type="Hostname", address=config.node_name),
             ),
             capacity=capacity,

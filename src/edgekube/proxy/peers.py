@@ -7,7 +7,7 @@ Of two nodes that claim overlapping CIDRs the older one is right: its pods have 
 from bisect import bisect, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, NetmaskValueError
 
 from edgekube.api.types import core_v1
 from edgekube.network.base import Peer
@@ -49,7 +49,7 @@ def plan_peers(nodes: Iterable[core_v1.Node], node_name: str) -> Others:
         if name == node_name:
             own = address
         elif address and name in rightful:
-            peers[name] = Peer(address, rightful[name])
+            peers[name] = Peer(address, rightful[name], _address6(node), _pod_cidr6(node))
     return Others(peers, own, conflicts)
 
 
@@ -85,6 +85,25 @@ def _pod_cidr(node: core_v1.Node) -> str:
             return str(IPv4Network(cidr))
         except (AddressValueError, NetmaskValueError, ValueError):
             continue
+    return ""
+
+
+def _pod_cidr6(node: core_v1.Node) -> str:
+    for cidr in node.spec.pod_cidrs:
+        try:
+            return str(IPv6Network(cidr))
+        except ValueError:
+            continue
+    return ""
+
+
+def _address6(node: core_v1.Node) -> str:
+    for entry in node.status.addresses:
+        if entry.type == "InternalIP":
+            try:
+                return str(IPv6Address(entry.address))
+            except AddressValueError:
+                continue
     return ""
 
 

@@ -27,13 +27,13 @@ class NodePolicies:
     """Programs `rules` for the node; `network` waits for the pod network and returns it."""
 
     def __init__(
-        self, mirror: Mirror, rules: PolicyRules, network: OpenNetwork, *, node_name: str, cluster_cidr: str,
+        self, mirror: Mirror, rules: PolicyRules, network: OpenNetwork, *, node_name: str, cluster_cidrs: tuple[str, ...],
         gather: float = 0.1, check: float = 30.0,
     ) -> None:  # fmt: skip
         self._mirror = mirror
         self._rules = rules
         self._network = network
-        self._node_name, self._cluster_cidr = node_name, cluster_cidr
+        self._node_name, self._cluster_cidrs = node_name, cluster_cidrs
         self._gather = gather
         """Seconds at least between two batches."""
         self._check = check
@@ -41,6 +41,8 @@ class NodePolicies:
         self._writing = asyncio.Lock()
         self._programmed: Policing | None = None
         """None: unknown, so everything must be written."""
+        self._stale = True
+        """Whether something may have changed since it was last resolved."""
         self._last = self._looked = float("-inf")
         self._controller = Controller("policies", self)
 
@@ -55,6 +57,7 @@ class NodePolicies:
 
     def look(self) -> None:
         """Compare soon."""
+        self._stale = True
         wait = self._last + self._gather - asyncio.get_running_loop().time()
         if wait > 0:
             self._controller.queue.add_after(_KEY, wait)
@@ -68,14 +71,19 @@ class NodePolicies:
     async def enforce(self) -> None:
         """Program what changed; raises NetworkError."""
         async with self._writing:
-            wish = await self._wish()
-            programmed, self._programmed = self._programmed, None
-            if programmed is None:
-                await self._rules.replace(wish)
-            elif programmed != wish:
-                await self._change(wish)
-            # Until this has ended well, nobody knows what is programmed.
-            self._programmed = wish
+            self._stale = False
+            try:
+                wish = await self._wish()
+                # Until this has ended well, nobody knows what is programmed.
+                programmed, self._programmed = self._programmed, None
+                if programmed is None:
+                    await self._rules.replace(wish)
+                elif programmed != wish:
+                    await self._change(wish)
+                self._programmed = wish
+            except BaseException:
+                self._stale = True
+                raise
 
     async def reconcile(self, key: str) -> float:
         """Program what changed since the last time, or everything if it is not known what is programmed."""
@@ -87,7 +95,8 @@ class NodePolicies:
                 if not await self._rules.intact():
                     log.warning("somebody removed policy rules: writing them again")
                     self._programmed = None
-            await self.enforce()
+            if self._stale or self._programmed is None:
+                await self.enforce()
         except NetworkError as error:
             log.warning("policies: %s", error)
             return _RETRY
@@ -108,10 +117,10 @@ class NodePolicies:
         return resolve(
             Knowledge(
                 node_name=self._node_name,
-                cluster_cidr=self._cluster_cidr,
+                cluster_cidrs=self._cluster_cidrs,
                 policies=tuple(mirror.policies),
                 pods=tuple(mirror.pods),
-                addresses={item.uid: item.address for item in attached if item.address},
+                addresses={item.uid: item.addresses for item in attached if item.address},
                 namespaces={space.metadata.name: space.metadata.labels for space in mirror.namespaces},
                 slices=tuple(mirror.peer_slices),
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1, networking_v1
@@ -22,8 +22,9 @@ from edgekube.network.base import Transport
 from edgekube.network.policy import Direction, Grant, Isolated, Place, Policing, Policy, PortRange
 
 Ports = tuple[networking_v1.NetworkPolicyPort, ...]
-_Local = tuple[core_v1.Pod, str]
-"""One of this node's pods, and its address."""
+Network = IPv4Network | IPv6Network
+_Local = tuple[core_v1.Pod, tuple[str, ...]]
+"""One of this node's pods, and its addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +32,12 @@ class Knowledge:
     """What the node may know."""
 
     node_name: str
-    cluster_cidr: str
-    """All pods', IPv4."""
+    cluster_cidrs: tuple[str, ...]
+    """All pods'."""
     policies: Collection[networking_v1.NetworkPolicy] = ()
     pods: Collection[core_v1.Pod] = ()
     """This node's."""
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of this node's pods, by uid: what they really have."""
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labels by name, of the namespaces of this node's pods."""
@@ -127,7 +128,7 @@ def _add(draft: _Draft, policy: networking_v1.NetworkPolicy, chosen: Collection[
 
 
 def _isolate(draft: _Draft, policy: Policy, chosen: Iterable[_Local]) -> None:
-    for _pod, address in chosen:
+    for address in (address for _pod, addresses in chosen for address in addresses):
         draft.isolated.setdefault(Isolated(policy.direction, address), []).append(policy)
 
 
@@ -160,7 +161,8 @@ def _own_places(
     name = f"{namespace}/{protocol.lower()}/{port.port}"
     found = frozenset(
         Place(address, Transport[protocol], number)
-        for pod, address in chosen
+        for pod, addresses in chosen
+        for address in addresses
         for number in named_ports(pod, protocol, str(port.port))
     )
     # Policies of one namespace may share the set: each asks only about the pods it isolates.
@@ -174,7 +176,7 @@ def _peers(draft: _Draft, rule: Asked) -> tuple[tuple[str, ...], tuple[str, ...]
     names: list[str] = []
     for query in rule.queries:
         if query.is_everybody:
-            cidrs.append(draft.known.cluster_cidr)
+            cidrs += draft.known.cluster_cidrs
             continue
         name = query.name
         names.append(name)
@@ -202,10 +204,10 @@ def _answer(draft: _Draft, query: PeerQuery) -> Iterator[tuple[str, int]]:
             if node != draft.known.node_name:
                 for port, addresses in ports.items():
                     yield from ((address, port) for address in addresses)
-    for pod, address in _may_match(draft, query):
+    for pod, addresses in _may_match(draft, query):
         meta = pod.metadata
         if query.matches(meta.namespace, meta.labels, draft.known.namespaces.get(meta.namespace, {})):
-            yield from ((address, port) for port in query.ports(pod))
+            yield from ((address, port) for port in query.ports(pod) for address in addresses)
 
 
 def _may_match(draft: _Draft, query: PeerQuery) -> Collection[_Local]:
@@ -225,21 +227,30 @@ def _ranges(ports: Ports) -> tuple[PortRange, ...]:
 
 
 def block_cidrs(block: networking_v1.IPBlock) -> tuple[str, ...]:
-    """Return what is left of a block without its exceptions; nothing of one that is not IPv4."""
-    if ":" in block.cidr:
-        return ()
-    left = [IPv4Network(block.cidr, strict=False)]
+    """Return what is left of a block without its exceptions."""
+    left: list[Network] = [ip_network(block.cidr, strict=False)]
     for part in block.except_:
-        hole = IPv4Network(part, strict=False)
+        hole = ip_network(part, strict=False)
         left = [piece for whole in left for piece in _without(whole, hole)]
     return _collapsed(map(str, left))
 
 
-def _without(whole: IPv4Network, hole: IPv4Network) -> Iterable[IPv4Network]:
-    if not whole.overlaps(hole):
-        return (whole,)
-    return () if whole.subnet_of(hole) else whole.address_exclude(hole)
+def _without(whole: Network, hole: Network) -> Iterable[Network]:
+    if isinstance(whole, IPv4Network) and isinstance(hole, IPv4Network):
+        if whole.overlaps(hole):
+            return () if whole.subnet_of(hole) else whole.address_exclude(hole)
+    elif isinstance(whole, IPv6Network) and isinstance(hole, IPv6Network) and whole.overlaps(hole):
+        return () if whole.subnet_of(hole) else whole.address_exclude(hole)
+    return (whole,)
 
 
 def _collapsed(cidrs: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(str, collapse_addresses(map(IPv4Network, cidrs))))
+    four: list[IPv4Network] = []
+    six: list[IPv6Network] = []
+    for cidr in cidrs:
+        network = ip_network(cidr)
+        if isinstance(network, IPv4Network):
+            four.append(network)
+        else:
+            six.append(network)
+    return (*map(str, collapse_addresses(four)), *map(str, collapse_addresses(six)))

@@ -12,7 +12,7 @@ from edgekube.proxy.peers import Conflict, plan_peers
 log = logging.getLogger(__name__)
 
 _KEY = "routes"
-_LOOK = 30.0
+_LOOK = 10.0
 """Seconds until the next look, whatever the kernel told."""
 _GATHER = 0.2
 """Seconds to wait for the rest of what belongs to a change of addresses: DHCP takes one away and sets another."""

@@ -118,6 +118,8 @@ class ContainerSpec:
     log_path: Path
     """Where stdout and stderr go, in CRI log format (`<RFC3339Nano> stdout|stderr F|P <line>`)."""
     stop_signal: str = ""
+    handler: str = ""
+    """Name of the OCI runtime that is to run it; "" whichever there is, and any other is refused."""
 
 
 class Phase(Enum):

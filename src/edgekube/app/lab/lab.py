@@ -12,7 +12,7 @@ from edgekube.app.lab import wiring
 from edgekube.app.lab.cables import SWITCH, Cables
 from edgekube.app.lab.machines import AT_ONCE, Machines
 from edgekube.app.lab.state import MachineState, StateFile
-from edgekube.app.lab.topology import MASTER, LabError, LabOptions, Role
+from edgekube.app.lab.topology import MASTER, NODE_INTERFACE, LabError, LabOptions, Role
 from edgekube.app.nodeoptions import SHARED_DISK
 from edgekube.app.paths import ServerPaths
 from edgekube.app.up import Api, listen, wait_for
@@ -71,7 +71,10 @@ class Lab:
 
     def up(self) -> None:
         """Start what does not run and wait until all nodes are Ready."""
-        self.start([name for name in self.places if name != SWITCH])
+        self.start([name for name in self.places if name not in (SWITCH, *self.names)])
+        # Nodes that try to join before there is a master only take its processor time.
+        wait_for(self.server_paths.kubeconfig.exists, "the master writes its kubeconfig")
+        self.start(self.names)
         self.wait_ready(self.names)
 
     def start(self, machines: Sequence[str]) -> None:
@@ -103,7 +106,7 @@ class Lab:
         self._place_images(folder / "agent" / "images")
         agent = (
             *PROGRAM, "agent", "--data-dir", str(folder / "agent"), "--server", f"https://{MASTER}:6443",
-            "--token-file", str(self.server_paths.node_token), "--node-name", node, "--node-ip", self.address(node),
+            "--token-file", str(self.server_paths.node_token), "--node-name", node, "--node-interface", NODE_INTERFACE,
             "--cgroup-root", self._machines.cgroup(node), *SHARED_DISK,
         )  # fmt: skip
         self._machines.start(node, (("agent", agent),))

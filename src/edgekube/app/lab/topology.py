@@ -11,6 +11,7 @@ NETWORKS = tuple(f"10.{50 + number}.0" for number in range(4))
 MASTER = f"{NETWORKS[0]}.2"
 ROUTER_HOST, FIRST_NODE, CLIENT_HOST = 1, 10, 250
 MOST_NODES = 100
+NODE_INTERFACE = "eth0"
 
 
 class LabError(EdgekubeError):
@@ -102,7 +103,7 @@ def places(options: LabOptions) -> dict[str, Place]:
 
 
 def _host(name: str, role: Role, lan: int, host: int, lans: int) -> Place:
-    cable = Cable("eth0", f"p-{name}", lan, f"{NETWORKS[lan]}.{host}")
+    cable = Cable(NODE_INTERFACE, f"p-{name}", lan, f"{NETWORKS[lan]}.{host}")
     router = f"{NETWORKS[lan]}.{ROUTER_HOST}"
     others = tuple((f"{NETWORKS[other]}.0/24", router) for other in range(lans) if other != lan)
     return Place(name, role, (cable,), others)

@@ -48,7 +48,7 @@ def plan(
         by_ports.setdefault(piece.ports, []).append(piece)
     for ports in [*wanted, *(ports for ports in by_ports if ports not in wanted)]:
         pieces = by_ports.get(ports, [])
-        fills = _packed(wanted.get(ports, {}), pieces)
+        fills = packed(wanted.get(ports, {}), pieces)
         for piece, endpoints in zip(pieces, fills, strict=False):
             if not endpoints:
                 delete.append(piece)
@@ -60,7 +60,7 @@ def plan(
     return Plan(tuple(create), tuple(update), tuple(delete))
 
 
-def _packed(
+def packed(
     wanted: dict[tuple[str, ...], discovery_v1.Endpoint], pieces: Sequence[Slice]
 ) -> list[tuple[discovery_v1.Endpoint, ...]]:
     """Leave endpoints in the slices they are in, fill the fullest with new ones, then open new slices."""

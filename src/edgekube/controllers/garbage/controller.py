@@ -75,6 +75,8 @@ class GarbageCollector:
         owners = {r.uid: await self._owner(item, r) for r in item.meta.owner_references}
         decided = decide(item, owners, has_dependents=bool(self.graph.dependents(uid)))
         try:
+            if decided.propagation == "Foreground":
+                item = await self._unblock(item)
             if decided.propagation:
                 # The version makes sure that nobody gave it another owner meanwhile.
                 await self._client.delete(
@@ -86,6 +88,24 @@ class GarbageCollector:
         except NotFound:
             return None
         return None
+
+    async def _unblock(self, item: Item) -> Item:
+        """
+        Let an object's owners not wait for it when it will wait for one of its dependents that waits already.
+
+        Otherwise a circle of owners would never end.
+        """
+        if not any(dependent.foreground for dependent in self.graph.dependents(item.uid)):
+            return item
+        free = [
+            msgspec.structs.replace(r, block_owner_deletion=False) if r.block_owner_deletion else r
+            for r in item.meta.owner_references
+        ]
+        found = Partial(metadata=item.meta)
+        changed = await self._client.patch(
+            replace(item.row, type=Partial), item.key, references_patch(found, free)
+        )
+        return replace(item, meta=changed.metadata)
 
     async def _owner(self, item: Item, reference: meta_v1.OwnerReference) -> Owner:
         known = self.graph.get(reference.uid)

@@ -44,8 +44,11 @@ class NodeIpam:
         self.nodes = context.informers.of(core.NODES)
         self._writer = Writer(context.client, self.nodes)
         self._events = context.events.recorder("cidrAllocator")
-        self._cluster: Network = ip_network(context.options.cluster_cidr)
-        self._prefix = context.options.node_prefix
+        options = context.options
+        self._shares = [
+            (network, options.node_prefix if network.version == 4 else options.node_prefix6)
+            for network in map(ip_network, options.cluster_cidr.split(","))
+        ]
 
     async def reconcile(self, key: Key) -> float | None:
         """Give a node its addresses if it has none."""
@@ -53,13 +56,14 @@ class NodeIpam:
         if node is None or node.spec.pod_cidr or node.metadata.deletion_timestamp:
             return None
         used = [text for other in self.nodes for text in cidrs(other)]
-        chosen = allocate(self._cluster, self._prefix, used)
-        if chosen is None:
+        found = [allocate(cluster, prefix, used) for cluster, prefix in self._shares]
+        chosen = [cidr for cidr in found if cidr is not None]
+        if len(chosen) < len(found):
             self._events.normal(node, "CIDRNotAvailable", f"Node {key.name} status is now: CIDRNotAvailable")
             return 30.0
         patch: dict[str, Any] = {
             "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
-            "spec": {"podCIDR": chosen, "podCIDRs": [chosen]},
+            "spec": {"podCIDR": chosen[0], "podCIDRs": chosen},
         }
         await self._writer.patch(key_of(node), patch)
         return None

@@ -63,12 +63,12 @@ def _is_stale(
     return answering not in backends
 
 
-def _delete(netlink: Netlink, body: bytes) -> None:
+def _delete(netlink: Netlink, body: bytes, header: bytes = _HEADER) -> None:
     values = attributes(body, len(_HEADER))
     # With its id, so that a new flow between the same ends is not hit.
     which = attribute(_ORIGINAL | _NESTED, values[_ORIGINAL]) + attribute(_ID, values[_ID])
     try:
-        netlink.request("delete flow", _SUBSYSTEM | _DELETE, 0, _HEADER + which)
+        netlink.request("delete flow", _SUBSYSTEM | _DELETE, 0, header + which)
     except NetlinkError as error:
         if error.number != errno.ENOENT:
             raise
@@ -84,26 +84,32 @@ def forget_pod(address: str) -> int:
 
     The next pod with that address would inherit them: answers to it pass without being judged.
     """
-    ends = socket.inet_aton(address)
+    family, kind = (socket.AF_INET6, _SOURCE6) if ":" in address else (socket.AF_INET, _SOURCE)
+    ends, header = socket.inet_pton(family, address), struct.pack("=BBH", family, 0, 0)
     gone = 0
     with Netlink(NETFILTER, buffer=8 << 20) as netlink:
         # As client, and as server behind whatever translation.
         for which, flags in ((_ORIGINAL, _FILTER_ORIGINAL), (_REPLY, _FILTER_REPLY)):
-            tuple_of = nest(which, nest(1, attribute(1, ends)))
-            # Kernels before 5.8 do not know the filter and list all flows.
-            wanted = nest(_FILTER, attribute(flags, struct.pack("=I", _BY_SOURCE)))
-            listed = netlink.dump("flows", _SUBSYSTEM | _GET, _HEADER + tuple_of + wanted)
-            flows = [body for body in listed if _source(body, which) == ends]
+            wanted = b""
+            if family == socket.AF_INET:
+                # Kernels before 5.8 do not know the filter and list all flows; with IPv6 addresses
+                # others (6.18 too) list those that do not match.
+                wanted = nest(which, nest(1, attribute(kind, ends)))
+                wanted += nest(_FILTER, attribute(flags, struct.pack("=I", _BY_SOURCE)))
+            listed = netlink.dump("flows", _SUBSYSTEM | _GET, header + wanted)
+            flows = [body for body in listed if _from(body, which).get(kind) == ends]
             for body in flows:
-                _delete(netlink, body)
+                _delete(netlink, body, header)
             gone += len(flows)
     return gone
 
 
 _FILTER, _FILTER_ORIGINAL, _FILTER_REPLY = 25, 1, 2
 _BY_SOURCE = 1
+_SOURCE, _SOURCE6 = 1, 3
 
 
-def _source(body: bytes, which: int) -> bytes:
+def _from(body: bytes, which: int) -> dict[int, bytes]:
+    """Return the addresses of a flow in one direction, by attribute."""
     values = attributes(body, len(_HEADER))
-    return attributes(attributes(values.get(which, b"")).get(1, b"")).get(1, b"")
+    return attributes(attributes(values.get(which, b"")).get(1, b""))

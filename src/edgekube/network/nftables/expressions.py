@@ -94,6 +94,16 @@ def destination(register: int = FIRST) -> bytes:
     return payload(_NETWORK, 16, 4, register)
 
 
+def source6(register: int = FIRST) -> bytes:
+    """Load `ip6 saddr`, into four registers."""
+    return payload(_NETWORK, 8, 16, register)
+
+
+def destination6(register: int = FIRST) -> bytes:
+    """Load `ip6 daddr`, into four registers."""
+    return payload(_NETWORK, 24, 16, register)
+
+
 def protocol(register: int) -> bytes:
     """Load `meta l4proto`."""
     return expression("meta", number(1, register), number(2, _L4PROTO))
@@ -268,6 +278,11 @@ _COUNTER = expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
 def address_key(address: str) -> bytes:
     """Pack an IPv4 address as a key."""
     return socket.inet_aton(address)
+
+
+def any_address_key(address: str) -> bytes:
+    """Pack an address of either family as a key."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def port_key(value: int) -> bytes:

@@ -1,4 +1,4 @@
-"""One of our tables in the kernel: a socket, a thread that uses it, and whether the table is still whole."""
+"""A table of ours in the kernel, in one or two families: a socket, its thread, and whether the table is whole."""
 
 import asyncio
 import errno
@@ -12,7 +12,9 @@ from edgekube.network.nftables.transaction import BUFFER, Transaction, count_rul
 T = TypeVar("T")
 
 _GET_ELEMENT, _GET_GENERATION = 10 << 8 | 13, 10 << 8 | 16
-_HEADER = b"\2\0\0\0"
+
+Count = tuple[int, Mapping[str, int]]
+"""How many rules a table should hold, and how many elements by set."""
 
 
 class Kernel:
@@ -46,9 +48,9 @@ class Kernel:
             # Somebody may have changed the ruleset since: look closely at the next check.
             self._generation = -1
 
-    def holds(self, count: Callable[[], tuple[int, Mapping[str, int]]]) -> bool:
+    def holds(self, count: Callable[[], Mapping[int, Count]]) -> bool:
         """
-        Tell whether the table has as many rules, and elements by set, as `count` says (blocking).
+        Tell whether the table has as many rules and elements as `count` says by family (blocking).
 
         It is asked only when the kernel's ruleset generation moved; another program's change of its
         own tables moves it too.
@@ -57,11 +59,8 @@ class Kernel:
         generation = _generation(netlink)
         if generation == self._generation:
             return True
-        rules, elements = count()
         try:
-            if count_rules(netlink, self.table) != rules:
-                return False
-            if any(self._elements(netlink, name) != held for name, held in elements.items()):
+            if not all(self._is_whole(netlink, family, *held) for family, held in count().items()):
                 return False
         except NetlinkError as error:
             if error.number == errno.ENOENT:
@@ -75,8 +74,13 @@ class Kernel:
             self._netlink = Netlink(NETFILTER, buffer=BUFFER)
         return self._netlink
 
-    def _elements(self, netlink: Netlink, name: str) -> int:
-        body = _HEADER + text(1, self.table) + text(2, name)
+    def _is_whole(self, netlink: Netlink, family: int, rules: int, elements: Mapping[str, int]) -> bool:
+        if count_rules(netlink, self.table, family=family) != rules:
+            return False
+        return all(self._elements(netlink, family, name) == held for name, held in elements.items())
+
+    def _elements(self, netlink: Netlink, family: int, name: str) -> int:
+        body = bytes([family, 0, 0, 0]) + text(1, self.table) + text(2, name)
         return sum(_listed(answer) for answer in netlink.dump(f"elements of {name}", _GET_ELEMENT, body))
 
 

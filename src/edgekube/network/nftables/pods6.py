@@ -1,14 +1,38 @@
-"""The pod network's own table of family ip6: traffic that leaves the cluster takes the node's address."""
+"""
+The pod network's own table of family ip6: traffic that leaves the cluster takes the node's address.
+
+And what IPv4 has a kernel setting for (rp_filter): packets of pods that are not from where they say are dropped.
+"""
 
 from ipaddress import IPv6Network
 
 from edgekube.network.netlink import NETFILTER, Netlink
-from edgekube.network.nftables.expressions import FIRST, compare, counter, masquerade, payload
+from edgekube.network.nftables.expressions import (
+    FIRST,
+    compare,
+    counter,
+    drop,
+    expression,
+    masquerade,
+    number,
+    payload,
+)
 from edgekube.network.nftables.pods import TABLE
-from edgekube.network.nftables.transaction import IPV6, POSTROUTING, Hook, Transaction, count_rules
+from edgekube.network.nftables.transaction import (
+    IPV6,
+    POSTROUTING,
+    PREROUTING,
+    Hook,
+    Transaction,
+    count_rules,
+)
 
-RULES = 1
+RULES = 2
 _NETWORK = 1
+_IIFNAME = 6
+_FROM_HERE = 1 | 8 | 0x20
+"""Flags of a route lookup: for the source address, out of the interface it came in by, and only whether there is one."""
+_RAW = -300
 _SOURCE, _DESTINATION = 8, 24
 """Offsets in the IPv6 header (RFC 8200)."""
 
@@ -28,6 +52,8 @@ def program(pod_cidr: str, cluster_cidr: str) -> None:
         masquerade(),
     )
     change.add_rule("postrouting", *rule, comment="pods to the world")
+    change.add_chain("prerouting", hook=Hook("filter", PREROUTING, _RAW))
+    change.add_rule("prerouting", *_forged(), counter(), drop(), comment="forged source addresses")
     with Netlink(NETFILTER) as netlink:
         change.commit(netlink)
 
@@ -47,6 +73,16 @@ def clear() -> None:
     change.delete_table()
     with Netlink(NETFILTER) as netlink:
         change.commit(netlink)
+
+
+def _forged() -> tuple[bytes, ...]:
+    """Say `iifname "ek*" fib saddr . iif oif missing`."""
+    return (
+        expression("meta", number(1, FIRST), number(2, _IIFNAME)),
+        compare(b"ek"),
+        expression("fib", number(1, FIRST), number(2, 1), number(3, _FROM_HERE)),
+        compare(b"\0"),
+    )
 
 
 def _within(offset: int, cidr: str, *, equal: bool) -> bytes:

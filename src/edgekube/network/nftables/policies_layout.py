@@ -1,5 +1,5 @@
 """
-How policies look in nftables: a table of its own, two base chains on the way from pod to pod.
+How policies look in nftables: a table in each family, two base chains on the way from pod to pod.
 
 Pure: these functions only write messages into a Transaction. `nft list table ip edgekube-policies`
 shows: `isolated-egress` and `isolated-ingress` (pod's address : goto the chain of those that the
@@ -8,17 +8,21 @@ a set for each selector of peers. The node's own traffic passes `output` and `in
 not hooked: it is never judged. Peers come and go by elements, chains change with their policy.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import product
+from typing import NamedTuple
 
 from edgekube.network.nftables import expressions as nft
 from edgekube.network.nftables.transaction import (
     ADDRESS,
+    ADDRESS6,
     ANONYMOUS_SET,
     FORWARD,
+    IPV4,
+    IPV6,
     PORT,
     PROTOCOL,
     Field,
@@ -37,6 +41,47 @@ _PRIORITIES = {Direction.EGRESS: -1, Direction.INGRESS: 0}
 """Outgoing is judged first: `accept` ends one base chain, the other one still follows."""
 
 Keys = frozenset[bytes]
+
+
+class Family(NamedTuple):
+    """How addresses are loaded and held; `registers` is how many an address takes."""
+
+    number: int
+    field: Field
+    registers: int
+    source: Callable[[int], bytes]
+    destination: Callable[[int], bytes]
+
+
+FAMILIES = (
+    Family(IPV4, ADDRESS, 1, nft.source, nft.destination),
+    Family(IPV6, ADDRESS6, 4, nft.source6, nft.destination6),
+)
+
+
+def part_of(wish: Policing, family: Family) -> Policing:
+    """Return what of a wish is about addresses of a family; nothing if no pod with one is isolated."""
+    six = family.number == IPV6
+
+    def ours(address: str) -> bool:
+        return (":" in address) == six
+
+    isolated = {pod: names for pod, names in wish.isolated.items() if ours(pod.address)}
+    if not isolated:
+        return Policing()
+    return Policing(
+        isolated=isolated,
+        policies={
+            policy: tuple(replace(grant, cidrs=tuple(filter(ours, grant.cidrs))) for grant in grants)
+            for policy, grants in wish.policies.items()
+        },
+        addresses={name: frozenset(filter(ours, held)) for name, held in wish.addresses.items()},
+        places={
+            name: frozenset(place for place in held if ours(place.address))
+            for name, held in wish.places.items()
+        },
+        titles=wish.titles,
+    )
 
 
 def isolated(direction: Direction) -> str:
@@ -71,9 +116,10 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the table holds for a wish."""
+    """What the table of a family holds for its part of a wish."""
 
     wish: Policing = field(default_factory=Policing)
+    family: Family = FAMILIES[0]
 
     @cached_property
     def groups(self) -> dict[str, tuple[Policy, ...]]:
@@ -89,7 +135,7 @@ class Layout:
     def pods(self) -> dict[tuple[str, bytes], str]:
         """(map, key) → chain of the isolated pods."""
         return {
-            (isolated(pod.direction), nft.address_key(pod.address)): group_of(pod.direction, names)
+            (isolated(pod.direction), nft.any_address_key(pod.address)): group_of(pod.direction, names)
             for pod, names in self.wish.isolated.items()
         }
 
@@ -116,17 +162,19 @@ class Layout:
         return rules, elements
 
 
-def write_frame(change: Transaction) -> None:
+def write_frame(change: Transaction, family: Family = FAMILIES[0]) -> None:
     """Write what is there whatever the policies are, into an empty table."""
-    change.add_set(SELF, [ADDRESS, ADDRESS])
+    change.add_set(SELF, [family.field, family.field])
     for direction, priority in _PRIORITIES.items():
-        change.add_verdict_map(isolated(direction), [ADDRESS])
+        change.add_verdict_map(isolated(direction), [family.field])
         chain = f"judge-{direction.value}"
         change.add_chain(chain, hook=Hook("filter", FORWARD, priority))
         change.add_rule(chain, nft.ongoing(), nft.accept(), comment="answers")
-        same = (nft.source(), nft.destination(nft.FIRST + 1), nft.lookup(SELF), nft.accept())
-        change.add_rule(chain, *same, comment="pods that reach themselves")
-        pod = nft.source() if direction is Direction.EGRESS else nft.destination()
+        source, target = family.source(nft.FIRST), family.destination(nft.FIRST + family.registers)
+        change.add_rule(
+            chain, source, target, nft.lookup(SELF), nft.accept(), comment="pods that reach themselves"
+        )
+        pod = (family.source if direction is Direction.EGRESS else family.destination)(nft.FIRST)
         change.add_rule(chain, pod, nft.lookup(isolated(direction), into=nft.VERDICT))
 
 
@@ -134,7 +182,7 @@ def write_change(change: Transaction, old: Layout, new: Layout) -> None:
     """Write what turns `old` into `new`."""
     fresh = {name: held for name, held in new.sets.items() if name not in old.sets}
     for name in fresh:
-        change.add_set(name, _key_of(name))
+        change.add_set(name, _key_of(name, new.family))
     altered = {name for name in new.chains.keys() & old.chains.keys() if new.chains[name] != old.chains[name]}
     added = [*(new.chains.keys() - old.chains.keys()), *(new.groups.keys() - old.groups.keys())]
     gone = [*(old.groups.keys() - new.groups.keys()), *(old.chains.keys() - new.chains.keys())]
@@ -144,7 +192,7 @@ def write_change(change: Transaction, old: Layout, new: Layout) -> None:
         change.flush_chain(chain)
     _take_out(change, old, new)
     for chain in sorted(altered | (new.chains.keys() - old.chains.keys())):
-        _write_policy(change, chain, *new.chains[chain], titles=new.wish.titles)
+        _write_policy(change, chain, new)
     for chain in sorted(new.groups.keys() - old.groups.keys()):
         _write_group(change, chain, new.groups[chain])
     _put_in(change, old, new)
@@ -190,15 +238,10 @@ def _write_group(change: Transaction, chain: str, policies: tuple[Policy, ...]) 
     change.add_rule(chain, nft.counter(), nft.drop(), comment=f"not let through by {names}"[:120])
 
 
-def _write_policy(
-    change: Transaction,
-    chain: str,
-    direction: Direction,
-    grants: tuple[Grant, ...],
-    *,
-    titles: Mapping[str, str],
-) -> None:
-    peer = nft.source() if direction is Direction.INGRESS else nft.destination()
+def _write_policy(change: Transaction, chain: str, layout: Layout) -> None:
+    direction, grants = layout.chains[chain]
+    family, titles = layout.family, layout.wish.titles
+    peer = (family.source if direction is Direction.INGRESS else family.destination)(nft.FIRST)
     for grant in grants:
         for who, where in _conditions(grant):
             words: list[bytes] = []
@@ -206,7 +249,7 @@ def _write_policy(
                 words += [peer, nft.lookup(peers_of(who))]
             elif who:
                 words += [peer, nft.lookup(ANONYMOUS_SET, set_id=change.anonymous_ranges(who))]
-            words += _port_words(where)
+            words += _port_words(where, family)
             about = [titles[name] for name in (who, where) if isinstance(name, str) and name in titles]
             change.add_rule(chain, *words, nft.counter(), nft.accept(), comment=", ".join(about))
 
@@ -222,11 +265,12 @@ def _conditions(
     return list(product(who, where))
 
 
-def _port_words(where: str | PortRange | None) -> Iterator[bytes]:
+def _port_words(where: str | PortRange | None, family: Family) -> Iterator[bytes]:
     if isinstance(where, str):
-        yield nft.destination()
-        yield nft.protocol(nft.FIRST + 1)
-        yield nft.port(nft.FIRST + 2)
+        after = nft.FIRST + family.registers
+        yield family.destination(nft.FIRST)
+        yield nft.protocol(after)
+        yield nft.port(after + 1)
         yield nft.lookup(ports_of(where))
     elif where is not None:
         yield nft.of_protocol(where.transport)
@@ -234,14 +278,14 @@ def _port_words(where: str | PortRange | None) -> Iterator[bytes]:
             yield nft.ports(where.first, where.last)
 
 
-def _key_of(name: str) -> list[Field]:
-    return [ADDRESS, PROTOCOL, PORT] if name.startswith("ports-") else [ADDRESS]
+def _key_of(name: str, family: Family) -> list[Field]:
+    return [family.field, PROTOCOL, PORT] if name.startswith("ports-") else [family.field]
 
 
 def _keys(held: frozenset[str] | frozenset[Place]) -> list[bytes]:
     return [
-        nft.address_key(item)
+        nft.any_address_key(item)
         if isinstance(item, str)
-        else nft.address_key(item.address) + nft.transport_key(item.transport) + nft.port_key(item.port)
+        else nft.any_address_key(item.address) + nft.transport_key(item.transport) + nft.port_key(item.port)
         for item in held
     ]

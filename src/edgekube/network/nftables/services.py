@@ -8,8 +8,8 @@ from edgekube.network.base import Forwarding, Frontend, NetworkError, Transport
 from edgekube.network.nftables import layout
 from edgekube.network.nftables.conntrack import forget
 from edgekube.network.nftables.expressions import address_key
-from edgekube.network.nftables.kernel import Kernel
-from edgekube.network.nftables.transaction import Transaction
+from edgekube.network.nftables.kernel import Count, Kernel
+from edgekube.network.nftables.transaction import IPV4, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,13 @@ class NftablesServiceRules:
         except NetworkError as error:
             log.warning("stale UDP flows stay: %s", error)
 
-    def _count(self) -> tuple[int, dict[str, int]]:
+    def _count(self) -> dict[int, Count]:
         """Return how many rules there should be, and elements by set."""
         rules = layout.FIXED_RULES + sum(map(layout.rule_count, self._rules.values()))
         held: Counter[str] = Counter(name for name, _key in layout.elements(self._rules))
         names = (layout.SERVICES, layout.NODE_PORTS, layout.REFUSED, layout.REFUSED_PORTS)
-        return rules, {**{name: held[name] for name in names}, layout.HAIRPIN: len(self._hairpins)}
+        elements = {**{name: held[name] for name in names}, layout.HAIRPIN: len(self._hairpins)}
+        return {IPV4: (rules, elements)}
 
     def _clear(self) -> None:
         change = Transaction(self.kernel.table)

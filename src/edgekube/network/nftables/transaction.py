@@ -8,7 +8,7 @@ import errno
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Literal, NamedTuple
 
 from edgekube.network.netlink import (
@@ -61,6 +61,7 @@ class Field(NamedTuple):
 
 
 ADDRESS, PROTOCOL, PORT, MARK = Field(7), Field(12), Field(13), Field(19)
+ADDRESS6 = Field(8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +150,21 @@ class Transaction:
         return set_id
 
     def anonymous_ranges(self, cidrs: Iterable[str]) -> int:
-        """Add the set `{ 10.0.0.0/8, … }` and return its id for `lookup`."""
-        values = [number(3, _ANONYMOUS | _CONSTANT | _INTERVAL), *_key([ADDRESS])]
+        """Add the set `{ 10.0.0.0/8, … }`, CIDRs of the table's family, and return its id for `lookup`."""
+        key = ADDRESS6 if self._family == IPV6 else ADDRESS
+        values = [number(3, _ANONYMOUS | _CONSTANT | _INTERVAL), *_key([key])]
         set_id = self._add_set(ANONYMOUS_SET, values)
+        networks: list[IPv4Network] | list[IPv6Network]
+        if self._family == IPV6:
+            networks = list(collapse_addresses(map(IPv6Network, cidrs)))
+        else:
+            networks = list(collapse_addresses(map(IPv4Network, cidrs)))
         edges: list[bytes] = []
-        for network in collapse_addresses(map(IPv4Network, cidrs)):
+        for network in networks:
             edges.append(_element(network.network_address.packed))
             after = int(network.broadcast_address) + 1
-            if after < 1 << 32:
-                edges.append(_element(after.to_bytes(4, "big"), flags=_INTERVAL_END))
+            if after < 1 << network.max_prefixlen:
+                edges.append(_element(after.to_bytes(key.size, "big"), flags=_INTERVAL_END))
         self._elements(_NEWELEMENT, CREATE, ANONYMOUS_SET, edges, number(4, set_id))
         return set_id
 

@@ -22,6 +22,9 @@ class Place:
     pod_ip: str = ""
     node_ip: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
+    pod_ips: str = ""
+    """All addresses with commas between."""
+    node_ips: str = ""
 
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
@@ -35,9 +38,9 @@ _FIELDS: dict[str, Callable[[core_v1.Pod, Place], str]] = {
     "spec.nodeName": lambda pod, _: pod.spec.node_name,
     "spec.serviceAccountName": lambda pod, _: pod.spec.service_account_name,
     "status.podIP": lambda _, place: place.pod_ip,
-    "status.podIPs": lambda _, place: place.pod_ip,
+    "status.podIPs": lambda _, place: place.pod_ips or place.pod_ip,
     "status.hostIP": lambda _, place: place.node_ip,
-    "status.hostIPs": lambda _, place: place.node_ip,
+    "status.hostIPs": lambda _, place: place.node_ips or place.node_ip,
 }
 
 

@@ -13,7 +13,15 @@ from edgekube.control.taints import tolerates
 from edgekube.lib.errors import EdgekubeError
 from edgekube.node.admission import rejected
 from edgekube.node.eviction import plan
-from edgekube.node.eviction.rank import PodUse, has_limits, is_critical, message, overdrawn, rank
+from edgekube.node.eviction.rank import (
+    PodUse,
+    has_limits,
+    is_critical,
+    limits_layers,
+    message,
+    overdrawn,
+    rank,
+)
 from edgekube.node.eviction.settings import DISK, MEMORY, Threshold
 from edgekube.node.eviction.signals import Meter, observations
 from edgekube.node.host import Host
@@ -73,6 +81,8 @@ class Evictor:
         self._meter = Meter(host)
         self._state = plan.State()
         self._limits_at = 0.0
+        self._helpless = False
+        """Whether it was told that nobody can be evicted: once is enough."""
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -107,7 +117,9 @@ class Evictor:
         now = self._host.clock()
         if await self._enforce_limits(now):
             return POLL
-        if self._state.met and await self._act(self._state.met[0]):
+        if not self._state.met:
+            self._helpless = False
+        elif await self._act(self._state.met[0]):
             return POLL
         return plan.next_look(self._state, self._thresholds, seen, now=now, period=self._settings.period)
 
@@ -119,32 +131,37 @@ class Evictor:
             before, self._thresholds, seen, now=self._host.clock(), transition=self._settings.transition
         )
         if before.conditions != self._state.conditions:
-            log.warning("pressures: %s", ", ".join(sorted(self._state.conditions)) or "none")
+            short = ", ".join(f"{t.signal} {seen[t.signal].available}" for t in self._state.first)
+            log.warning("pressures: %s", f"{' '.join(sorted(self._state.conditions)) or 'none'} ({short})")
             self._changed()
         return seen
 
     async def _act(self, threshold: Threshold) -> bool:
         """Free space, or evict one pod; False when nothing could be done."""
         resource = threshold.resource
-        log.warning("%s is under its threshold", threshold.signal)
         self._tell("EvictionThresholdMet", f"Attempting to reclaim {resource}")
-        if threshold.condition == DISK and await self._free():
+        if self._may_free(threshold) and await self._free():
             return False
-        now = self._host.clock()
         seen = self._observe()
         if threshold not in self._state.met:
             return False
         victims = {v.pod.metadata.uid: v for v in self._pods() if v.active and not is_critical(v.pod)}
         uses = await self._meter.measure([v.pod for v in victims.values()], disk=threshold.condition == DISK)
         if not uses:
-            log.error("%s is short, and no pod may be evicted", resource)
+            if not self._helpless:
+                log.error("%s is short, and no pod may be evicted", resource)
+            self._helpless = True
             return False
         use = rank(uses, resource)[0]
         grace = HARD_GRACE if threshold.grace is None else max(self._settings.max_pod_grace, HARD_GRACE)
         text = message(threshold, seen[threshold.signal], use)
         await self._evict(victims[use.pod.metadata.uid], text, grace)
-        log.warning("evicted in %.1f s", self._host.clock() - now)
         return True
+
+    def _may_free(self, threshold: Threshold) -> bool:
+        """Tell whether images and dead containers lie on the disk that is short."""
+        apart = self._board.usage().image_disk_capacity > 0
+        return threshold.condition == DISK and (not apart or threshold.signal.startswith("imagefs."))
 
     async def _free(self) -> bool:
         """Remove what nobody uses; True when that was enough."""
@@ -176,7 +193,10 @@ class Evictor:
         self._limits_at = now
         if not limited:
             return False
-        uses: list[PodUse] = await self._meter.measure([v.pod for v in limited.values()], disk=True)
+        pods = [v.pod for v in limited.values()]
+        uses: list[PodUse] = await self._meter.measure(
+            pods, disk=True, layers_too=any(map(limits_layers, pods))
+        )
         over = [(use, text) for use in uses if (text := overdrawn(use)) and not is_critical(use.pod)]
         for use, text in over:
             await self._evict(limited[use.pod.metadata.uid], text, HARD_GRACE)

@@ -132,10 +132,13 @@ def overdrawn(use: PodUse) -> str:
 
 def has_limits(pod: core_v1.Pod) -> bool:
     """Tell whether a pod's use of the disk must be measured though there is enough."""
-    sized = any(
-        v.empty_dir and v.empty_dir.size_limit and v.empty_dir.medium != "Memory" for v in pod.spec.volumes
-    )
-    return sized or any(_disk_limit(container) for container in all_containers(pod))
+    dirs = (volume.empty_dir for volume in pod.spec.volumes if volume.empty_dir)
+    return limits_layers(pod) or any(one.size_limit and one.medium != "Memory" for one in dirs)
+
+
+def limits_layers(pod: core_v1.Pod) -> bool:
+    """Tell whether what containers write outside volumes has a limit."""
+    return any(_disk_limit(container) for container in all_containers(pod))
 
 
 def _disk_limit(container: core_v1.Container) -> int:

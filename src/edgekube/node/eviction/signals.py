@@ -83,11 +83,13 @@ class Meter:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def measure(self, pods: Iterable[core_v1.Pod], *, disk: bool) -> list[PodUse]:
-        """Return what each pod uses; raises RuntimeFailure."""
+    async def measure(
+        self, pods: Iterable[core_v1.Pod], *, disk: bool, layers_too: bool = True
+    ) -> list[PodUse]:
+        """Return what each pod uses, `layers_too` what it wrote besides its volumes; raises RuntimeFailure."""
         host = self._host
         used = {item.id: item for item in await host.runtime.containers.usage()}
-        layers = await host.runtime.containers.sizes() if disk else {}
+        layers = await host.runtime.containers.sizes() if disk and layers_too else {}
         found = []
         for pod in pods:
             infos = host.containers.of_pod(pod.metadata.uid)

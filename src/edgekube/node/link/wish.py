@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgekube.api.resource import Key
-from edgekube.api.types import core_v1, discovery_v1, networking_v1
+from edgekube.api.types import core_v1, discovery_v1, networking_v1, node_v1
 from edgekube.control.mirror import Mirror
 from edgekube.control.policies import SLICES, PeerSlice
 from edgekube.control.reader import Copy
@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "v1/persistentvolumeclaims": ("claims", core_v1.PersistentVolumeClaim),
     "v1/persistentvolumes": ("volumes", core_v1.PersistentVolume),
     "v1/nodes": ("nodes", core_v1.Node),
+    "node.k8s.io/v1/runtimeclasses": ("runtime_classes", node_v1.RuntimeClass),
     "v1/services": ("services", core_v1.Service),
     "discovery.k8s.io/v1/endpointslices": ("endpoint_slices", discovery_v1.EndpointSlice),
     "v1/namespaces": ("namespaces", core_v1.Namespace),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.node.config import KubeletConfig
 from edgekube.node.env.downward import UnknownField
@@ -30,7 +31,7 @@ def container_spec(
         config.node_ip if pod.spec.host_network else memory.attachment.address if memory.attachment else ""
     )
     try:
-        env = environment(pod, container, _sources(host, pod, address))
+        env = environment(pod, container, _sources(host, pod, address, memory))
         mounts = host.volumes.mounts(pod, container, env, attempt=attempt)
         devices = host.volumes.devices(pod, container)
     except (UnknownField, VolumeError) as error:
@@ -63,6 +64,7 @@ def container_spec(
         cgroup_parent=pod_cgroup(config, pod),
         log_path=log_path,
         stop_signal=container.lifecycle.stop_signal if container.lifecycle else "",
+        handler=_handler(host, pod),
     )
 
 
@@ -81,16 +83,29 @@ def _hostname(pod: core_v1.Pod, config: KubeletConfig) -> str:
     return pod_hostname(pod, config.node_name)
 
 
-def _sources(host: Host, pod: core_v1.Pod, address: str) -> Sources:
+def _sources(host: Host, pod: core_v1.Pod, address: str, memory: Memory) -> Sources:
     links = pod.spec.enable_service_links is not False
     services = tuple(host.mirror.services)
     return Sources(
         config_map=host.mirror.config_maps.get,
         secret=host.mirror.secrets.get,
         services=service_environment(services, pod.metadata.namespace, links=links),
-        place=host.place(address),
+        place=host.place(address, memory.attachment),
         file=lambda volume, path: host.volumes.text(pod, volume, path),
     )
+
+
+def _handler(host: Host, pod: core_v1.Pod) -> str:
+    """Return the OCI runtime that the pod's RuntimeClass names; raises ConfigError."""
+    name = pod.spec.runtime_class_name
+    if not name:
+        return ""
+    found = host.mirror.runtime_classes.get(Key("", name))
+    if found is None:
+        raise ConfigError(
+            f'failed to get runtime class "{name}": runtimeclass.node.k8s.io "{name}" not found'
+        )
+    return found.handler
 
 
 def _words(words: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -32,6 +32,12 @@ def every_container(pod: core_v1.Pod) -> Iterator[core_v1.Container]:
     yield from visitors(pod)
 
 
+def shares_memory(pod: core_v1.Pod) -> bool:
+    """Tell whether several containers run side by side, and have one /dev/shm."""
+    lasting = len(pod.spec.containers) + sum(map(is_sidecar, pod.spec.init_containers))
+    return lasting > 1 and not pod.spec.host_ipc
+
+
 def target_of(pod: core_v1.Pod, name: str) -> str:
     """Return the container whose processes the ephemeral container `name` is to see; "" none."""
     found = (item.target_container_name for item in pod.spec.ephemeral_containers if item.name == name)

@@ -47,6 +47,7 @@ class Observed:
 
     containers: tuple[ContainerInfo, ...] = ()
     node_ip: str = ""
+    node_ip6: str = ""
     boot_id: str = ""
     network_ready: bool = True
     room: Room | None = None

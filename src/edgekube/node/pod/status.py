@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekube.api.types import core_v1
+from edgekube.network.base import Attachment
 from edgekube.node import labels
 from edgekube.node.clock import stamp
 from edgekube.node.pod import backoff, resize
@@ -51,13 +52,24 @@ def pod_status(seen: Scene, *, outcome: Outcome | None = None) -> core_v1.PodSta
             _container(seen, row, ended=ended) for row in seen.of(Role.VISITOR)
         ),
         host_ip=node_ip,
-        host_ips=(core_v1.HostIP(ip=node_ip),) if node_ip else (),
+        host_ips=tuple(core_v1.HostIP(ip=item) for item in (node_ip, seen.observed.node_ip6) if item),
         pod_ip=address,
-        pod_ips=(core_v1.PodIP(ip=address),) if address else (),
+        pod_ips=_addresses(address, memory.attachment, before),
         start_time=before.start_time or stamp(_begun(seen)),
         qos_class=pod.status.qos_class or qos_class(pod),
         observed_generation=pod.metadata.generation,
     )
+
+
+def _addresses(
+    address: str, attachment: Attachment | None, before: core_v1.PodStatus
+) -> tuple[core_v1.PodIP, ...]:
+    """Return all of the pod's addresses, of which `address` is the main one."""
+    if attachment is not None and attachment.address == address:
+        return tuple(core_v1.PodIP(ip=item) for item in attachment.addresses)
+    if before.pod_ips and before.pod_ips[0].ip == address:
+        return before.pod_ips
+    return (core_v1.PodIP(ip=address),) if address else ()
 
 
 def _begun(seen: Scene) -> float:

@@ -152,7 +152,7 @@ class Steps:
         try:
             memory.volumes_refresh_at = await host.volumes.make(
                 granted(pod, memory.granted),
-                host.place(address),
+                host.place(address, attachment),
                 token,
                 resumed=bool(host.containers.of_pod(pod.metadata.uid)),
             )

@@ -206,6 +206,7 @@ class PodWorker:
         return Observed(
             containers=infos,
             node_ip=host.config.node_ip,
+            node_ip6=host.config.node_ip6,
             boot_id=host.facts.boot_id,
             network_ready=host.network is not None,
             room=self._room(),

@@ -62,10 +62,7 @@ async def check(probe: core_v1.Probe, target: Target, sessions: Sessions) -> Ans
                 return await _grpc(probe.grpc, target)
             return await ask(probe, target, sessions)
     except TimeoutError:
-        return Answer(
-            success=False,
-            output=f"command timed out after {seconds:g}s" if probe.exec else _late(probe, target),
-        )
+        return Answer(success=False, output=_late(probe, target, seconds))
 
 
 async def ask(handler: Handler, target: Target, sessions: Sessions) -> Answer:
@@ -111,8 +108,7 @@ async def _tcp(action: core_v1.TCPSocketAction, target: Target) -> Answer:
 
 async def _http(action: core_v1.HTTPGetAction, target: Target) -> Answer:
     host, port = action.host or target.address, port_number(target.container, action.port)
-    path = action.path if action.path.startswith("/") else f"/{action.path}"
-    url = f"{(action.scheme or 'HTTP').lower()}://{host}:{port}{path}"
+    url, path = _url(action, target)
     try:
         reader, writer = await asyncio.open_connection(
             host, port, ssl=_tls() if action.scheme == "HTTPS" else None
@@ -133,6 +129,13 @@ async def _http(action: core_v1.HTTPGetAction, target: Target) -> Answer:
     if 200 <= status < 400:
         return Answer(success=True)
     return Answer(success=False, output=f"HTTP probe failed with statuscode: {status}")
+
+
+def _url(action: core_v1.HTTPGetAction, target: Target) -> tuple[str, str]:
+    """Return the URL, and the path in it."""
+    host, port = action.host or target.address, port_number(target.container, action.port)
+    path = action.path if action.path.startswith("/") else f"/{action.path}"
+    return f"{(action.scheme or 'HTTP').lower()}://{host}:{port}{path}", path
 
 
 def _request(action: core_v1.HTTPGetAction, path: str, host: str) -> bytes:
@@ -176,12 +179,17 @@ async def _grpc(action: core_v1.GRPCAction, target: Target) -> Answer:
     return Answer(success=False, output=f'service unhealthy (responded with "{status}")')
 
 
-def _late(probe: core_v1.Probe, target: Target) -> str:
+def _late(probe: core_v1.Probe, target: Target, seconds: float) -> str:
+    if probe.exec is not None:
+        return f'command timed out: "{" ".join(probe.exec.command)}" timed out after {seconds:g}s'
+    if probe.http_get is not None:
+        url, _ = _url(probe.http_get, target)
+        return f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
     if probe.grpc is not None:
         return f"timeout: health rpc did not complete within {probe.timeout_seconds or 1}s"
-    action = probe.http_get or probe.tcp_socket
+    action = probe.tcp_socket
     port = port_number(target.container, action.port) if action else 0
-    return f"dial tcp {target.address}:{port}: i/o timeout"
+    return f"dial tcp {(action.host if action else '') or target.address}:{port}: i/o timeout"
 
 
 def _reason(error: Exception) -> str:

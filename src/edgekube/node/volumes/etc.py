@@ -49,14 +49,14 @@ def pod_fqdn(pod: core_v1.Pod, domain: str) -> str:
     return f"{pod_hostname(pod, '')}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}"
 
 
-def hosts(pod: core_v1.Pod, address: str, config: KubeletConfig, *, node_hosts: str = "") -> str:
-    """Return /etc/hosts; `node_hosts` is the node's own, for pods on its network."""
+def hosts(pod: core_v1.Pod, addresses: str, config: KubeletConfig, *, node_hosts: str = "") -> str:
+    """Return /etc/hosts; `addresses` have commas between, `node_hosts` is the node's own, for pods on its network."""
     if pod.spec.host_network:
         lines = [f"{HEADER[:-1]} (host network).", *node_hosts.splitlines()]
     else:
         name, full = pod_hostname(pod, config.node_name), pod_fqdn(pod, config.cluster_domain)
-        own = f"{address}\t{full}\t{name}" if full else f"{address}\t{name}"
-        lines = [HEADER, *STANDARD, *((own,) if address else ())]
+        names = f"{full}\t{name}" if full else name
+        lines = [HEADER, *STANDARD, *(f"{address}\t{names}" for address in addresses.split(",") if address)]
     if pod.spec.host_aliases:
         lines += ["", "# Entries added by HostAliases."]
         lines += ["\t".join((alias.ip, *alias.hostnames)) for alias in pod.spec.host_aliases]

@@ -16,12 +16,17 @@ from edgekube.node.env.envfile import LIMIT
 from edgekube.node.env.environment import ConfigError
 from edgekube.node.env.expand import expand, missing
 from edgekube.node.folders import PodFolder
-from edgekube.node.mounts import unmount
+from edgekube.node.mounts import mount_tmpfs, unmount
+from edgekube.node.pod.spec import shares_memory
 from edgekube.node.volumes import claim, etc
 from edgekube.node.volumes.base import TokenSource, VolumeContext, VolumeError
 from edgekube.node.volumes.table import KINDS, READ_ONLY, kind_of
 from edgekube.runtime.base import Device, Mount
 
+SHARED = ".shm"
+"""No volume's name: those begin with a letter or a digit."""
+SHARED_SIZE = 64 << 20
+"""Bytes of a pod's shared memory, as containerd has it."""
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
@@ -48,7 +53,9 @@ class Volumes:
             except VolumeError as error:
                 raise VolumeError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from error
             refresh_at = min(refresh_at, made.refresh_at)
-        self._write_etc(pod, folder, place.pod_ip)
+        self._write_etc(pod, folder, place.pod_ips or place.pod_ip)
+        if self._tmpfs and shares_memory(pod):
+            _share(folder.volume(SHARED))
         return refresh_at
 
     def _write_etc(self, pod: core_v1.Pod, folder: PodFolder, address: str) -> None:
@@ -74,6 +81,8 @@ class Volumes:
         found = {mount.mount_path: self._mount(pod, volumes, mount, env) for mount in container.volume_mounts}
         for name in ("hosts", "hostname", "resolv.conf"):
             found.setdefault(f"/etc/{name}", Mount(source=str(folder.etc(name)), target=f"/etc/{name}"))
+        if shares_memory(pod) and (shared := folder.volume(SHARED)).is_mount():
+            found.setdefault("/dev/shm", Mount(source=str(shared), target="/dev/shm"))  # noqa: S108 - the container's
         message = folder.termination(container.name, attempt)
         message.parent.mkdir(parents=True, exist_ok=True)
         message.touch()
@@ -159,6 +168,17 @@ class Volumes:
             await asyncio.to_thread(_remove, folder, everything=everything)
         except OSError as error:
             raise VolumeError(f"cannot remove {folder.root}: {error}") from error
+
+
+def _share(folder: Path) -> None:
+    """Mount what all containers of the pod have as /dev/shm (shm_overview(7))."""
+    if folder.is_mount():
+        return
+    try:
+        mount_tmpfs(folder, size=SHARED_SIZE)
+        folder.chmod(0o1777)
+    except OSError as error:
+        raise VolumeError(f"shared memory: {error}") from error
 
 
 def _read_only(volume: core_v1.Volume) -> bool:

@@ -31,6 +31,7 @@ POD_LABEL = "edgekube.io/pod-uid"
 BACKLOG = 65536
 """Pieces of output a session may hold unread; what comes after is dropped."""
 
+HANDLERS = ("", "fake")
 LIMITS = ("memory", "cpu_shares", "cpu_quota", "cpu_period", "pids")
 
 SETTLE = 4
@@ -91,6 +92,8 @@ class FakeContainers:
         """Create; a name in use is refused unless its container never ran."""
         machine = self._machine
         machine.check("create")
+        if spec.handler not in HANDLERS:
+            raise InvalidSpec(f'no runtime for "{spec.handler}" is configured')
         image = machine.image(spec.image)
         self._make_way(spec.name)
         for mount in spec.mounts:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -37,6 +38,7 @@ ACTIONS = {"create": "created", "start": "started", "died": "died", "oom": "oom"
 ENDING = 30.0
 """Seconds after the grace that podman may take to clear up."""
 
+CAP_SYS_RESOURCE = 24
 WALK = 120.0
 """Seconds that measuring layers may take."""
 
@@ -50,6 +52,8 @@ class PodmanContainers:
         self._ooms = ooms
         self._paths: dict[str, str] = {}
         """Cgroup by container id, for those that run."""
+        self._handler = ""
+        self._floor = _score_floor()
         self._fresh: dict[str, str] = {}
         """Cgroup by id of containers we made and have not started yet: nobody else does."""
         self._told: dict[str, bool] = {}
@@ -57,7 +61,8 @@ class PodmanContainers:
 
     async def create(self, spec: ContainerSpec) -> str:
         """Create; podman pulls nothing here."""
-        spec = await self._joining(spec)
+        await self._check_handler(spec.handler)
+        spec = _affordable(await self._joining(spec), self._floor)
         try:
             body = create_body(spec)
         except (ValueError, KeyError) as error:
@@ -166,18 +171,29 @@ class PodmanContainers:
         items: Sequence[dict[str, Any]] = await self._refused(call, patience=WALK) or ()
         return {item["Id"]: int((item.get("Size") or {}).get("rwSize") or 0) for item in items}
 
+    async def _check_handler(self, handler: str) -> None:
+        """Refuse any OCI runtime but podman's own: its API cannot choose another for one container."""
+        if not handler:
+            return
+        if not self._handler:
+            about = await self._refused(Call("GET", "/info"))
+            self._handler = about["host"]["ociRuntime"]["name"]
+        if handler != self._handler:
+            raise InvalidSpec(f'no runtime for "{handler}" is configured')
+
     async def _joining(self, spec: ContainerSpec) -> ContainerSpec:
         """Return the spec with the namespaces of other containers as paths; raises InvalidSpec when they do not run."""
-        paths = {}
-        for name, kind in (("pid_of", "pid"), ("ipc_of", "ipc")):
-            other = getattr(spec, name)
-            if other in {"", "host"}:
-                continue
-            info = await self.inspect(other)
-            if not info.pid:
-                raise InvalidSpec(f"container {other}, whose {kind} namespace is wanted, does not run")
-            paths[name] = f"/proc/{info.pid}/ns/{kind}"
-        return replace(spec, **paths) if paths else spec
+        pid, ipc = await self._namespace(spec.pid_of, "pid"), await self._namespace(spec.ipc_of, "ipc")
+        return spec if (pid, ipc) == (spec.pid_of, spec.ipc_of) else replace(spec, pid_of=pid, ipc_of=ipc)
+
+    async def _namespace(self, other: str, kind: str) -> str:
+        """Return the path of a container's namespace; "" and "host" as they are."""
+        if other in {"", "host"}:
+            return other
+        info = await self.inspect(other)
+        if not info.pid:
+            raise InvalidSpec(f"container {other}, whose {kind} namespace is wanted, does not run")
+        return f"/proc/{info.pid}/ns/{kind}"
 
     async def _create(self, body: dict[str, Any]) -> str:
         answer = await self._rest.json(Call("POST", "/containers/create", body=body), patience=ENDING)
@@ -252,6 +268,23 @@ class PodmanContainers:
         self._fresh.pop(container, None)
         self._told.pop(container, None)
         self._ooms.forget(container)
+
+
+def _affordable(spec: ContainerSpec, floor: int) -> ContainerSpec:
+    """Raise an OOM score that we may not give."""
+    wish = spec.limits.oom_score_adj
+    if wish is None or wish >= floor:
+        return spec
+    return replace(spec, limits=replace(spec.limits, oom_score_adj=floor))
+
+
+def _score_floor() -> int:
+    """Return the lowest OOM score we may give: without CAP_SYS_RESOURCE none below our own (proc(5))."""
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    if capabilities >> CAP_SYS_RESOURCE & 1:
+        return -1000
+    return int(Path("/proc/self/oom_score_adj").read_text())
 
 
 def _path(parent: str, container: str) -> str:
