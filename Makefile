@@ -5,7 +5,7 @@ PYTHON  ?= $(shell command -v python3)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 RUN_PACKAGES  := podman crun conmon netavark mosquitto iproute2 util-linux busybox-static python3-venv
-TEST_PACKAGES := $(RUN_PACKAGES) mosquitto-clients nftables procps e2fsprogs mount
+TEST_PACKAGES := $(RUN_PACKAGES) mosquitto-clients nftables procps e2fsprogs mount haproxy
 
 .PHONY: up down test unit e2e search lint format bench clean
 

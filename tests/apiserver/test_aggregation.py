@@ -96,6 +96,50 @@ async def test_the_group_of_a_definition_comes_and_goes(api):
     assert "v1.apps" in await names(api)
 
 
+async def test_one_that_is_deleted_comes_back(api):
+    async def there():
+        return "v1.apps" in await names(api)
+
+    await until(there)
+    uid = (await api.get(f"{API_SERVICES}/v1.apps"))["metadata"]["uid"]
+    await api.delete(f"{API_SERVICES}/v1.apps")
+
+    async def again():
+        found = await api.call("GET", f"{API_SERVICES}/v1.apps")
+        return found["metadata"].get("uid", uid) != uid
+
+    await until(again)
+
+
+async def test_a_built_in_group_may_be_served_by_somebody_else(extended, wardle):
+    """As metrics-server does with metrics.k8s.io."""
+    name = f"{API_SERVICES}/v1beta1.metrics.k8s.io"
+
+    async def there():
+        return (await extended.send("GET", name)).code == 200
+
+    await until(there)
+    service = {"namespace": "default", "name": "wardle"}
+    await extended.patch(name, {"spec": {"service": service, "caBundle": wardle.bundle}})
+
+    async def taken():
+        return available(await extended.get(name)) == ("True", "Passed")
+
+    await until(taken)
+    assert (await ask(extended, "/apis/metrics.k8s.io/v1beta1/nodes"))[1] == {
+        "kind": "FlunderList",
+        "items": [],
+    }
+    await extended.delete(name)
+
+    async def local():
+        found = await extended.call("GET", name)
+        return found["kind"] == "APIService" and available(found) == ("True", "Local")
+
+    await until(local)
+    assert (await ask(extended, "/apis/metrics.k8s.io/v1beta1/nodes"))[1]["kind"] == "NodeMetricsList"
+
+
 def test_a_plan_leaves_alone_what_is_not_ours():
     wish = wished([PODS])
     assert list(wish) == ["v1."]

@@ -6,12 +6,17 @@ import aiohttp
 import msgspec
 import pytest
 
+from edgekube.api.errors import NotFound
 from edgekube.apiserver.audit.auditor import Auditor
 from edgekube.apiserver.audit.policy import policy_of
 from edgekube.apiserver.audit.sink import LogFile, Sink
 from edgekube.apiserver.connecting import options_of
+from edgekube.apiserver.dial import Dialer
+from edgekube.apiserver.proxying import Proxying
+from edgekube.apiserver.request import Request
 from edgekube.apiserver.streaming import Streaming
 
+from .conftest import ADMIN
 from .test_webhooks import MAPS, POLICY, allow, bind, binding, change, config, deny, judge, register
 
 __all__ = ["judge"]
@@ -201,11 +206,7 @@ async def test_streams_are_shown_to_webhooks_and_policies(api, judge, account, p
     assert wish["object"].get("command") == ["sh", "-c"]
 
 
-def _request(api, path):
-    from edgekube.apiserver.request import Request  # noqa: PLC0415 - one use
-
-    from .conftest import ADMIN  # noqa: PLC0415
-
+def _request(_api, path):
     return Request(method="POST", path=path, user=ADMIN)
 
 
@@ -220,6 +221,22 @@ async def test_a_policy_may_refuse_exec(api, account, pod):
     await api.post(PODS, pod("a", nodeName="n1"))
     with pytest.raises(Exception, match="not into c"):
         await Streaming(api.server.handler, None).serve(Stream(), _request(api, f"{PODS}/a/exec"))
+
+
+async def test_a_policy_may_refuse_a_proxy(api):
+    policy = msgspec.json.decode(msgspec.json.encode(POLICY))
+    policy["spec"] |= {
+        "matchConstraints": {"resourceRules": rules("", "services/proxy", operations=["CONNECT"])},
+        "variables": [],
+        "validations": [{"expression": "object.path != '/a/b'", "message": "not there"}],
+    }
+    await bind(api, policy, binding("Deny"))
+    proxying = Proxying(api.server.handler, Dialer(api.server.parts.registry.storage, None))
+    request = _request(api, f"{DEFAULT}/services/kubernetes/proxy/a/b")
+    with pytest.raises(Exception, match="not there"):
+        await proxying.serve(Stream(), request)
+    with pytest.raises(NotFound):
+        await proxying.serve(Stream(), _request(api, f"{DEFAULT}/services/none/proxy/a"))
 
 
 def test_options_are_read_from_the_query():

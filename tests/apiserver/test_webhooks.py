@@ -137,6 +137,28 @@ async def test_one_that_wants_to_know_is_called_again(api, judge):
     assert [path for path, _ in judge.asked] == ["/first", "/second", "/first"]
 
 
+async def test_what_a_webhook_adds_to_a_pod_is_treated_like_the_rest(api, judge, account, pod):
+    """A container that came late has its token, its default limits, and no way around the bounds."""
+    limit = {"type": "Container", "default": {"cpu": "500m"}, "max": {"cpu": "1"}}
+    ranges = "/api/v1/namespaces/default/limitranges"
+    await api.post(ranges, {"metadata": {"name": "l"}, "spec": {"limits": [limit]}})
+    added = {"name": "late", "image": "localhost/x:1"}
+    rules = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
+    hook = judge.hook(
+        "/add", change({"op": "add", "path": "/spec/containers/-", "value": added}), rules=rules
+    )
+    await register(api, "Mutating", "m", hook)
+    pods = "/api/v1/namespaces/default/pods"
+    made = (await api.post(pods, pod("a")))["spec"]["containers"]
+    assert [container["name"] for container in made] == ["c", "late"]
+    assert made[1]["resources"] == {"limits": {"cpu": "500m"}, "requests": {"cpu": "500m"}}
+    assert made[1]["volumeMounts"] == made[0]["volumeMounts"]
+    added["resources"] = {"limits": {"cpu": "2"}, "requests": {"cpu": "2"}}
+    judge.answers["/add"] = change({"op": "add", "path": "/spec/containers/-", "value": added})
+    status = await api.post(pods, pod("b"), 403)
+    assert "maximum cpu usage per Container is 1, but limit is 2" in status["message"]
+
+
 async def test_a_webhook_that_cannot_be_asked(api, judge):
     away = {"url": "https://127.0.0.1:1/x", "caBundle": judge.bundle}
     await register(

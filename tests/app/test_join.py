@@ -79,6 +79,9 @@ def test_credentials_stay_and_follow_a_new_address(tmp_path):
     first = credentials.prepare(ServerOptions(data_dir=tmp_path, advertise="10.0.0.1"), paths)
     certificate = (paths.tls / "apiserver.crt").read_bytes()
     assert credentials.prepare(ServerOptions(data_dir=tmp_path, advertise="10.0.0.1"), paths) == first
+    proxy = (paths.tls / "front-proxy-client.crt").read_bytes()
+    assert pki.is_issued_by(proxy, first.front_proxy.certificate)
+    assert not pki.is_issued_by(proxy, first.authority.certificate), "it is nobody's client certificate here"
     assert (paths.tls / "apiserver.crt").read_bytes() == certificate
     credentials.prepare(ServerOptions(data_dir=tmp_path, advertise="10.0.0.2"), paths)
     assert "10.0.0.2" in pki.hosts_of((paths.tls / "apiserver.crt").read_bytes())

@@ -68,19 +68,19 @@ async def rules(services: int, count: int) -> None:
         for number in range(services)
     }
     for _again in range(3):
-        sent, start = made.sent_bytes, time.perf_counter()
+        sent, start = made.kernel.sent_bytes, time.perf_counter()
         await made.replace(wish)
         print(
-            f"full {services}x{count}: {(time.perf_counter() - start) * 1e3:.0f} ms, {made.sent_bytes - sent} bytes"
+            f"full {services}x{count}: {(time.perf_counter() - start) * 1e3:.0f} ms, {made.kernel.sent_bytes - sent} bytes"
         )
     frontend = next(iter(wish))
     timings = []
     for turn in range(50):
         changed = Forwarding("bench/svc-0", (Backend("10.244.9.9", 8080 + turn),))
-        sent, start = made.sent_bytes, time.perf_counter()
+        sent, start = made.kernel.sent_bytes, time.perf_counter()
         await made.change({frontend: changed}, [])
         timings.append((time.perf_counter() - start) * 1e3)
-    print(f"one change: median {sorted(timings)[25]:.2f} ms, {made.sent_bytes - sent} bytes")
+    print(f"one change: median {sorted(timings)[25]:.2f} ms, {made.kernel.sent_bytes - sent} bytes")
     for what in ("first look", "next look"):
         start = time.perf_counter()
         assert await made.intact()
@@ -115,20 +115,21 @@ async def loop(services: int, count: int) -> None:
     mirror = Mirror()
     mirror.services.replace(service(number) for number in range(services))
     mirror.endpoint_slices.replace(endpoints(number, count) for number in range(services))
+    mirror.pods.replace(())
     made = NftablesServiceRules(Ranges(service_cidr="10.96.0.0/16", cluster_cidr="10.244.0.0/16"))
     proxy = ServiceProxy(mirror, made, "bench")
     start = time.perf_counter()
     task = asyncio.create_task(proxy.run())
-    while not made.sent_bytes:
+    while not made.kernel.sent_bytes:
         await asyncio.sleep(0.001)
     print(f"proxy, plan and program {services}x{count}: {(time.perf_counter() - start) * 1e3:.0f} ms")
-    sent, used = made.sent_bytes, time.process_time()
+    sent, used = made.kernel.sent_bytes, time.process_time()
     for turn in range(1000):
         mirror.endpoint_slices.set(endpoints(turn % services, count, shift=turn % 7 + 1))
         await asyncio.sleep(0.002)
     await asyncio.sleep(0.3)
     print(
-        f"1000 changes: {time.process_time() - used:.2f} s CPU, {made.sent_bytes - sent} bytes, RSS {resident():.1f} MB"
+        f"1000 changes: {time.process_time() - used:.2f} s CPU, {made.kernel.sent_bytes - sent} bytes, RSS {resident():.1f} MB"
     )
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

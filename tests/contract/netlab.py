@@ -4,8 +4,8 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,11 +99,43 @@ class Node:
         return tuple(Backend(self.pods[number].address, 8080, local=True) for number in numbers)
 
     def ask(
-        self, frontend: Frontend, *, pod: int | None = None, times: int = 1, address: str = ""
+        self,
+        frontend: Frontend,
+        *,
+        pod: int | None = None,
+        times: int = 1,
+        address: str = "",
+        where: Path | None = None,
+        timeout: float = 10,
     ) -> list[str]:
-        where = Path(self.pods[pod].netns) if pod is not None else self.namespace
+        inside = where or (Path(self.pods[pod].netns) if pod is not None else self.namespace)
         target = (address or frontend.address, frontend.port)
-        return netns.inside(where, lambda: [ask(target, frontend.transport) for _ in range(times)])
+        return netns.inside(
+            inside, lambda: [ask(target, frontend.transport, timeout=timeout) for _ in range(times)]
+        )
+
+    @contextmanager
+    def outsider(self, *routes: str) -> Iterator[Path]:
+        """A machine at 10.50.0.2 on a LAN with this node (10.50.0.1), by which it sends to `routes`."""
+        other = Path(f"{self.namespace}-lan")
+        netns.make(other)
+        try:
+            for where, command in (
+                (self.namespace, f"ip link add lan0 type veth peer name lan0 netns {other.name}"),
+                (self.namespace, "ip addr add 10.50.0.1/24 dev lan0"),
+                (self.namespace, "ip link set lan0 up"),
+                (other, "ip addr add 10.50.0.2/24 dev lan0"),
+                (other, "ip link set lan0 up"),
+                # As by a default route, without which nothing leaves the node to be translated.
+                *((self.namespace, f"ip route add {route} via 10.50.0.2") for route in routes),
+                *((other, f"ip route add {route} via 10.50.0.1") for route in routes),
+            ):
+                netns.inside(
+                    where, lambda command=command: subprocess.run(command.split(), check=True, timeout=10)
+                )
+            yield other
+        finally:
+            netns.remove(other)
 
     def nft(self, *arguments: str, given: str = "") -> str:
         return subprocess.run(
@@ -111,15 +143,15 @@ class Node:
         ).stdout
 
 
-def ask(target: tuple[str, int], transport: Transport) -> str:
-    with closing(connected(target, transport)) as client:
+def ask(target: tuple[str, int], transport: Transport, *, timeout: float = 10) -> str:
+    with closing(connected(target, transport, timeout=timeout)) as client:
         client.send(b"?")
         return client.recv(100).decode()
 
 
-def connected(target: tuple[str, int], transport: Transport) -> socket.socket:
+def connected(target: tuple[str, int], transport: Transport, *, timeout: float = 10) -> socket.socket:
     client = socket.socket(socket.AF_INET, socket.SOCK_STREAM if transport is TCP else socket.SOCK_DGRAM)
-    client.settimeout(10)
+    client.settimeout(timeout)
     try:
         client.connect(target)
     except OSError:

@@ -181,6 +181,11 @@ class TestServiceRules:
             await rules.change({WEB: Forwarding("a/web", ())}, [PORT])
         assert connect(WEB) == 0
 
+    async def test_tells_how_many_connections_there_can_be(self, service_rules):
+        rules, _backends, _connect, _flush = service_rules
+        known, most = await rules.flows()
+        assert 0 <= known < most
+
     async def test_clear_removes_everything(self, service_rules):
         rules, backends, _connect, _flush = service_rules
         await rules.replace({WEB: Forwarding("a/web", backends)})
@@ -492,6 +497,7 @@ async def test_the_proxy_programs_the_kernel_and_keeps_it_so(node):
     mirror.services.replace(
         [core_v1.Service(metadata=meta_v1.ObjectMeta(namespace="a", name="web"), spec=spec)]
     )
+    mirror.pods.replace(())
     mirror.endpoint_slices.replace([endpoint_slice(node.pods[0].address)])
     proxy = asyncio.create_task(ServiceProxy(mirror, node.rules, "here", gather=0.01, check=0.05).run())
 

@@ -250,6 +250,22 @@ async def test_mosquitto_is_started_again_when_it_dies(real):
         pass
 
 
+async def test_what_waits_for_a_lost_connection_ends_with_it(real, monkeypatch):
+    """Not some seconds later: what comes after it would wait as long."""
+    transport = real.open("n1")
+    async with running(transport):
+        monkeypatch.setattr(mqtt, "TIMEOUT", 1000)
+        os.kill(real.broker.pid, signal.SIGSTOP)
+        try:
+            waiting = asyncio.create_task(transport.publish(Message("ek/c/n/n1/up", b"x")))
+            await asyncio.sleep(0)
+            transport.renew()
+            with pytest.raises(Disconnected):
+                await asyncio.wait_for(waiting, WAIT)
+        finally:
+            os.kill(real.broker.pid, signal.SIGCONT)
+
+
 async def test_connects_anew_when_told_to(lab):
     mine, other = lab.open("mine"), lab.open("other")
     states = []

@@ -146,3 +146,25 @@ def test_the_older_form_separates_unready_and_leaves_out_terminating(make):
     assert [a.ip for a in subset.addresses] == ["10.42.0.1"]
     assert [a.ip for a in subset.not_ready_addresses] == ["10.42.0.2"]
     assert [port.port for port in subset.ports] == [8080]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "zone", "nodes", "zones"),
+    [
+        ("", "z", (), ()),
+        ("PreferClose", "z", (), ("z",)),
+        ("PreferSameZone", "z", (), ("z",)),
+        ("PreferSameZone", "", (), ()),
+        ("PreferSameNode", "z", ("n1",), ("z",)),
+        ("PreferSameNode", "", ("n1",), ()),
+    ],
+)
+def test_hints_say_whom_an_endpoint_is_meant_for(make, distribution, zone, nodes, zones):
+    node = make.node("n1", labels={"topology.kubernetes.io/zone": zone} if zone else {})
+    wanted = service(make, traffic_distribution=distribution)
+    found = backends(wanted, [pod(make), pod(make, "10.42.0.6", ready=None)], {"n1": node}, "IPv4")
+    hints = found[0].endpoint.hints or discovery_v1.EndpointHints()
+    assert tuple(hint.name for hint in hints.for_nodes) == nodes
+    assert tuple(hint.name for hint in hints.for_zones) == zones
+    # One that gets nothing has none.
+    assert found[1].endpoint.hints is None

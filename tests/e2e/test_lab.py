@@ -69,6 +69,28 @@ def test_a_partitioned_node_keeps_its_pods_and_comes_back(lab):
     assert after == before
 
 
+def test_a_slow_and_lossy_cable_is_good_enough(lab):
+    """A pod is replaced on the far node, and nobody calls the node unreachable."""
+    lab.latency("node1", 60)
+    lab.loss("node1", 5)
+    try:
+        before = pods_of(lab)["node1"]["metadata"]
+        lab.api().call("DELETE", f"/api/v1/namespaces/default/pods/{before['name']}")
+        eventually(
+            lambda: (
+                "node1" in pods_of(lab)
+                and pods_of(lab)["node1"]["metadata"]["uid"] != before["uid"]
+                and ready(pods_of(lab)["node1"])
+            ),
+            "another pod runs",
+            seconds=100,
+        )
+        assert lab.api().node_ready("node1")
+    finally:
+        lab.latency("node1", 0)
+        lab.loss("node1", 0)
+
+
 def test_a_power_cut_node_starts_its_pods_again(lab):
     lab.cut_power("node2")
     lab.start_node("node2")

@@ -193,3 +193,17 @@ async def test_what_a_node_reports_of_a_pod_is_not_sent_back(world):
         await until(lambda: link.unconfirmed == 0)
         assert (await world.get("a")).status.phase == "Running"
         assert sorted(kind for _, kind, _ in world.said) == [Kind.POD_STATUS, Kind.DONE]
+
+
+async def test_every_node_gets_the_dns_config(world):
+    key = Key("kube-system", "edgekube-dns")
+    made = core_v1.ConfigMap(
+        metadata=meta_v1.ObjectMeta(namespace=key.namespace, name=key.name), data={"stubDomains": "{}"}
+    )
+    async with world.hub_running(), world.node_running() as one, world.node_running("n2") as two:
+        links = (one, two)
+        await until(lambda: all(link.mirror.pods.synced.is_set() for link in links))
+        await world.client.create(core.CONFIG_MAPS, made)
+        await until(lambda: all(link.mirror.config_maps.get(key) for link in links))
+        await world.client.delete(core.CONFIG_MAPS, key)
+        await until(lambda: not any(link.mirror.config_maps.get(key) for link in links))

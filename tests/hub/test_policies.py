@@ -12,6 +12,7 @@ from edgekube.api.types import core_v1, meta_v1, networking_v1
 from edgekube.control.policies import SLICES, PeerQuery, queries, selects
 from edgekube.control.reader import Copy
 from edgekube.hub.policies import PolicyFacts
+from edgekube.hub.view import Versions
 from edgekube.transport.topics import Topics
 from edgekube.transport.wire import Kind
 from hub.conftest import until
@@ -276,7 +277,7 @@ def expected(copies, node):
 @given(st.lists(STEP, min_size=1, max_size=25))
 def test_facts_are_the_same_in_whatever_order_they_come(steps):
     copies, looks = Copies(), set()
-    facts = PolicyFacts(copies, looks.add)
+    facts = PolicyFacts(copies, Versions(), looks.add)
     facts.slices.subscribe(lambda old, new: looks.update(facts.users(new or old)))
     kinds = {"pod": core.PODS, "policy": networking.NETWORK_POLICIES, "namespace": core.NAMESPACES}
     before = {}

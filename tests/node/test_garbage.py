@@ -167,14 +167,11 @@ async def test_images_go_when_the_disk_fills_and_used_or_loaded_ones_stay(rig, p
     await rig.until(rig.containers)
     for name in ("one", "two"):
         await pull(rig, f"example.org/{name}:1")
-    rig.mirror.pods.set(
-        pod_of(
-            {"containers": [{"name": "main", "image": "example.org/two:1"}], "schedulingGates": []},
-            name="later",
-            uid="later",
-            deletionTimestamp="2023-11-14T22:14:00Z",
-        )
-    )
+    waits = {
+        "containers": [{"name": "main", "image": "example.org/two:1"}],
+        "volumes": [{"name": "v", "configMap": {"name": "not-there-yet"}}],
+    }
+    rig.put(pod_of(waits, name="later", uid="uid-later"))
     await asyncio.sleep(200)
     rig.board.set_usage(disk_available=int(USAGE.disk_capacity * 0.152))
     await asyncio.sleep(400)
@@ -235,3 +232,18 @@ async def test_under_pressure_dead_containers_go_and_their_logs_stay(rig, pod_of
     pipe = Pipe()
     await serve(rig, pipe, kind="logs", container="main")
     assert b"done" in pipe.of(STDOUT)
+
+
+@pytest.mark.looptime
+async def test_the_image_of_a_pod_that_has_ended_goes_under_pressure(rig, pod_of):
+    rig.start()
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "example.org/job:1", "command": ["true"]}],
+    }
+    rig.put(pod_of(spec))
+    await rig.until(lambda: "uid-web" in rig.notes.statuses and rig.notes.last().phase == "Succeeded")
+    await asyncio.sleep(400)
+    assert "example.org/job:1" in names(rig)
+    rig.board.set_usage(disk_available=GI)
+    await rig.until(lambda: "example.org/job:1" not in names(rig), 60)

@@ -11,7 +11,7 @@ import pytest
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
 from edgekube.runtime.archive import write_archive
-from edgekube.runtime.base import InvalidSpec, RuntimeFailure
+from edgekube.runtime.base import HalfStarted, InvalidSpec, RuntimeFailure
 
 pytestmark = pytest.mark.looptime
 
@@ -249,6 +249,14 @@ async def test_start_errors_crash_loop(rig, pod_of):
     await rig.until(
         lambda: rig.notes.last().phase == "Running" and rig.notes.last().container_statuses[0].ready
     )
+
+
+async def test_a_start_that_was_cut_short_is_no_restart(rig, pod_of):
+    rig.machine.fail("start", HalfStarted("container already exists"))
+    rig.start()
+    await running(rig, pod_of({"restartPolicy": "Never"}))
+    assert rig.notes.last().container_statuses[0].restart_count == 0
+    assert [i.name.rpartition("_")[2] for i in rig.containers()] == ["0"]
 
 
 async def test_a_start_error_fails_a_pod_that_never_restarts(rig, pod_of):

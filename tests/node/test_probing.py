@@ -210,6 +210,36 @@ async def test_http(answer, success, output):
     assert {f"Host: 127.0.0.1:{port}", "X-Test: 1", "Connection: close"} <= set(lines)
 
 
+@pytest.mark.parametrize(
+    ("locations", "success", "output"),
+    [
+        (["/there"], True, ""),
+        (["/broken"], False, "HTTP probe failed with statuscode: 500"),
+        (["http://elsewhere.invalid/"], True, ""),
+        (["/again"], False, "stopped after 10 redirects"),
+    ],
+)
+async def test_redirections(locations, success, output):
+    asked = []
+
+    async def serve(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        asked.append(request.split()[1].decode())
+        status = {"/there": "200 OK", "/broken": "500 Oh"}.get(asked[-1], "302 Found")
+        where = "/again?x=1" if asked[-1].startswith("/again") else locations[0]
+        writer.write(f"HTTP/1.1 {status}\r\nServer: s\r\nLocation: {where}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        got = await ask(http(server.sockets[0].getsockname()[1], path="/first"))
+    assert got.success is success
+    assert output in got.output
+    assert asked[0] == "/first"
+    assert len(asked) == {"/again": 10, "http://elsewhere.invalid/": 1}.get(locations[0], 2)
+
+
 async def test_http_that_answers_nonsense():
     async with listening(b"nonsense\r\n") as port:
         got = await ask(http(port))

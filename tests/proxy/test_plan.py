@@ -1,5 +1,7 @@
 """The rules a node needs, as a function of Services and EndpointSlices."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,7 +106,7 @@ def test_local_policies_keep_to_this_node():
     assert backends(given, internal_traffic_policy="Local") == near
     ports = (core_v1.ServicePort(name="http", port=80, node_port=30080),)
     made = plan_service(service(type="NodePort", ports=ports, external_traffic_policy="Local"), given, HERE)
-    assert made[Frontend("", TCP, 30080)] == Forwarding("a/web:http", near)
+    assert made[Frontend("", TCP, 30080)] == Forwarding("a/web:http", near, inside=made[CLUSTER].backends)
     assert len(made[CLUSTER].backends) == 2
 
 
@@ -113,6 +115,143 @@ def test_affinity_has_the_defaults_of_the_api():
     config = core_v1.SessionAffinityConfig(client_ip=core_v1.ClientIPConfig(timeout_seconds=7))
     made = plan_service(service(session_affinity="ClientIP", session_affinity_config=config), (), HERE)
     assert made[CLUSTER].affinity == 7
+
+
+NEAR, FAR = Backend("10.244.1.9", 8080, local=True), Backend("10.244.2.5", 8080)
+ENDING = {"ready": False, "serving": True, "terminating": True}
+DEAD = {"ready": False, "serving": False, "terminating": True}
+READY = {"ready": True}
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "outside", "inside", "silent"),
+    [
+        (READY, READY, (NEAR,), (NEAR, FAR), False),
+        (READY, None, (NEAR,), (), False),
+        (None, READY, (), (FAR,), True),
+        # Those that end serve while there is no other on this node, wherever others are (KEP-1669).
+        (ENDING, READY, (NEAR,), (FAR,), False),
+        (ENDING, ENDING, (NEAR,), (NEAR, FAR), False),
+        (DEAD, READY, (), (FAR,), True),
+        (None, None, (), (), False),
+        (DEAD, DEAD, (), (), False),
+    ],
+)
+def test_external_traffic_kept_on_the_node(near, far, outside, inside, silent):
+    given = [endpoint("10.244.1.9", node="here", **near)] if near else []
+    given += [endpoint("10.244.2.5", **far)] if far else []
+    spec = {
+        "type": "LoadBalancer",
+        "external_traffic_policy": "Local",
+        "external_ips": ("192.0.2.7",),
+        "ports": (core_v1.ServicePort(name="http", port=80, node_port=30080),),
+    }
+    made = plan_service(service(**spec), slices(*given), HERE)
+    wish = Forwarding("a/web:http", outside, inside=inside, silent=silent)
+    assert made[Frontend("", TCP, 30080)] == made[Frontend("192.0.2.7", TCP, 80)] == wish
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "expected", "silent"),
+    [
+        (READY, READY, (NEAR,), False),
+        (ENDING, READY, (NEAR,), False),
+        (None, READY, (), True),
+        (None, None, (), False),
+    ],
+)
+def test_internal_traffic_kept_on_the_node(near, far, expected, silent):
+    given = [endpoint("10.244.1.9", node="here", **near)] if near else []
+    given += [endpoint("10.244.2.5", **far)] if far else []
+    made = plan_service(service(internal_traffic_policy="Local"), slices(*given), HERE)
+    assert made[CLUSTER] == Forwarding("a/web:http", expected, silent=silent)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ((), ()),
+        (("10.0.0.0/8", " 192.0.2.7/32"), ("10.0.0.0/8", "192.0.2.7/32")),
+        (("10.0.0.0/9", "10.128.0.0/9", "10.1.2.0/24"), ("10.0.0.0/8",)),
+        (("10.0.0.5/8",), ("10.0.0.0/8",)),
+        (("0.0.0.0/0", "10.0.0.0/8"), ()),
+        (("fd00::/8",), ()),
+    ],
+)
+def test_source_ranges_hold_for_the_balancers_address_only(ranges, expected):
+    ingress = (
+        core_v1.LoadBalancerIngress(ip="192.0.2.9"),
+        core_v1.LoadBalancerIngress(ip="192.0.2.10", ip_mode="Proxy"),
+        core_v1.LoadBalancerIngress(hostname="lb.example"),
+    )
+    spec = {
+        "type": "LoadBalancer",
+        "load_balancer_source_ranges": ranges,
+        "external_ips": ("192.0.2.7",),
+        "ports": (core_v1.ServicePort(name="http", port=80, node_port=30080),),
+    }
+    status = core_v1.ServiceStatus(load_balancer=core_v1.LoadBalancerStatus(ingress=ingress))
+    given = msgspec.structs.replace(service(**spec), status=status)
+    made = plan_service(given, slices(endpoint("10.244.2.5")), HERE)
+    balanced = Frontend("192.0.2.9", TCP, 80)
+    assert {frontend: rule.sources for frontend, rule in made.items()} == {
+        CLUSTER: (),
+        Frontend("", TCP, 30080): (),
+        Frontend("192.0.2.7", TCP, 80): (),
+        balanced: expected,
+    }
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "zone", "expected"),
+    [
+        # (nodes, zones) that each of the two endpoints is meant for.
+        ((["here"], ["z"]), (["there"], ["z"]), "z", (NEAR,)),
+        ((["there"], ["z"]), (["there"], ["y"]), "z", (NEAR,)),
+        (([], ["y"]), ([], ["z"]), "z", (FAR,)),
+        (([], ["y"]), ([], ["y"]), "z", (NEAR, FAR)),
+        (([], ["z"]), ([], []), "z", (NEAR, FAR)),
+        (([], ["z"]), ([], ["y"]), "", (NEAR, FAR)),
+        ((["here"], []), ([], []), "", (NEAR, FAR)),
+    ],
+)
+def test_hints_narrow_the_endpoints(near, far, zone, expected):
+    def hinted(given, said):
+        nodes, zones = said
+        hints = discovery_v1.EndpointHints(
+            for_nodes=tuple(discovery_v1.ForNode(name=name) for name in nodes),
+            for_zones=tuple(discovery_v1.ForZone(name=name) for name in zones),
+        )
+        return msgspec.structs.replace(given, hints=hints)
+
+    given = slices(hinted(endpoint("10.244.1.9", node="here"), near), hinted(endpoint("10.244.2.5"), far))
+    assert plan_service(service(), given, Here("here", zone=zone))[CLUSTER].backends == expected
+
+
+def test_hints_of_endpoints_not_ready_do_not_count():
+    gone = msgspec.structs.replace(endpoint("10.244.1.9", node="here", **ENDING), hints=None)
+    hints = discovery_v1.EndpointHints(for_zones=(discovery_v1.ForZone(name="z"),))
+    near = msgspec.structs.replace(endpoint("10.244.2.5"), hints=hints)
+    other = msgspec.structs.replace(
+        endpoint("10.244.2.6"), hints=discovery_v1.EndpointHints(for_zones=(discovery_v1.ForZone(name="y"),))
+    )
+    made = plan_service(service(), slices(gone, near, other), Here("here", zone="z"))
+    assert made[CLUSTER].backends == (FAR,)
+
+
+def test_an_annotation_asks_for_chance():
+    meta = meta_v1.ObjectMeta(namespace="a", name="web", annotations={"edgekube.io/balance": "random"})
+    given = msgspec.structs.replace(service(), metadata=meta)
+    assert plan_service(given, (), HERE)[CLUSTER].random
+    assert not plan_service(service(), (), HERE)[CLUSTER].random
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+def test_every_transport_has_frontends(transport):
+    ports = (core_v1.ServicePort(name="http", port=80, protocol=transport.name, node_port=30080),)
+    given = slices(endpoint("10.244.2.5"), protocol=transport.name)
+    made = plan_service(service(type="NodePort", ports=ports), given, HERE)
+    assert set(made) == {Frontend("10.96.0.1", transport, 80), Frontend("", transport, 30080)}
 
 
 FRONTENDS = st.sampled_from([Frontend(f"10.96.0.{number}", TCP, 80) for number in range(4)])

@@ -4,12 +4,13 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
-from edgekube.network.base import Backend, Frontend, NetworkError, Transport
+from edgekube.network.base import Backend, Flows, Frontend, NetworkError, Transport
 from edgekube.network.memory import MemoryServiceRules
 from edgekube.proxy.services import ServiceProxy
 
@@ -65,6 +66,10 @@ class TestServiceProxy:
             await asyncio.sleep(5)
             assert rules.steps == 0
             mirror.endpoint_slices.replace([endpoints("10.244.1.2")])
+            await asyncio.sleep(5)
+            # Its pods' hostPorts would be swept away.
+            assert rules.steps == 0
+            mirror.pods.replace(())
             await asyncio.sleep(1)
             assert addresses(rules) == ["10.244.1.2"]
             assert rules.steps == 1
@@ -87,6 +92,33 @@ class TestServiceProxy:
             mirror.services.drop(Key("a", "web"))
             await asyncio.sleep(1)
             assert rules.rules == {}
+
+    async def test_follows_the_node_to_another_zone(self):
+        def node(zone: str) -> core_v1.Node:
+            labels = {"topology.kubernetes.io/zone": zone}
+            return core_v1.Node(metadata=meta_v1.ObjectMeta(name="here", labels=labels))
+
+        mirror, rules = synced(), MemoryServiceRules()
+        given = [
+            discovery_v1.Endpoint(
+                addresses=(f"10.244.{number}.2",),
+                hints=discovery_v1.EndpointHints(for_zones=(discovery_v1.ForZone(name=zone),)),
+            )
+            for number, zone in enumerate("yz")
+        ]
+        mirror.services.set(service())
+        mirror.endpoint_slices.set(msgspec.structs.replace(endpoints(), endpoints=tuple(given)))
+        async with running(ServiceProxy(mirror, rules, "here")):
+            await asyncio.sleep(1)
+            assert addresses(rules) == ["10.244.0.2", "10.244.1.2"]
+            for zone, expected in (
+                ("z", ["10.244.1.2"]),
+                ("y", ["10.244.0.2"]),
+                ("x", ["10.244.0.2", "10.244.1.2"]),
+            ):
+                mirror.nodes.set(node(zone))
+                await asyncio.sleep(1)
+                assert addresses(rules) == expected
 
     async def test_many_changes_become_few_steps(self):
         mirror, rules = synced(), MemoryServiceRules()
@@ -160,6 +192,14 @@ class TestServiceProxy:
             await asyncio.sleep(5)
             assert rules.failures == 0
             assert addresses(rules) == ["10.244.1.2"]
+
+    async def test_says_once_that_the_table_of_connections_is_full(self, caplog):
+        mirror, rules = synced(), MemoryServiceRules()
+        async with running(ServiceProxy(mirror, rules, "here", check=10)):
+            for known, times in ((10, 0), (96, 1), (99, 1), (50, 1), (100, 2)):
+                rules.tracked = Flows(known, 100)
+                await asyncio.sleep(20)
+                assert caplog.text.count("nf_conntrack_max") == times
 
     async def test_leaves_out_the_nodes_own_addresses(self):
         mirror, rules = synced(), MemoryServiceRules()

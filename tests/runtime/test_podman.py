@@ -146,6 +146,16 @@ async def test_changed_limits_reach_the_kernel(node):
         assert {name: (root / name).read_text().strip() for name in expected} == expected
 
 
+async def test_a_start_that_was_half_done_goes_on(node):
+    container = await node.runtime.containers.create(node.spec(*SLEEP))
+    node.machine.podman("init", container)
+    again = open_runtime(node.machine.paths.url)
+    assert (await again.containers.inspect(container)).phase is Phase.CREATED
+    await again.containers.start(container)
+    assert (await again.containers.inspect(container)).phase is Phase.RUNNING
+    await again.close()
+
+
 async def test_a_fork_too_many_fails(node):
     info, log = await node.ended(
         "sh", "-c", "sleep 5 & sleep 5 & sleep 5 & sleep 5 & echo not reached", limits=Limits(pids=3)

@@ -143,7 +143,9 @@ class ApiServer:
         )
         self._local_services = LocalServices(self.scheme, self.parts.registry)
         prober = Prober(self._storage, self._dialer, config.front_proxy)
-        self._aggregation = Aggregation(self._caches, self.parts.registry, prober)
+        self._aggregation = Aggregation(
+            self._caches, self.parts.registry, prober, deleted=self._local_services.look
+        )
         self._ranges = ServiceRanges(self._caches, self.parts.registry, self._addresses.ranges)
         self.handler = Handler(
             self.parts, Presenter(utcnow), self._pages(), self.metrics, Gate(self._caches, seats=config.seats),

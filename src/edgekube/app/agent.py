@@ -50,8 +50,17 @@ def run(options: AgentOptions) -> int:
     """Join if need be, then run until SIGTERM or SIGINT."""
     paths = AgentPaths(options.data_dir)
     member = _member(options, paths)
+    _protect(options.node.oom_score_adj)
     asyncio.run(_until_signalled(options, paths, member))
     return 0
+
+
+def _protect(score: int) -> None:
+    """Make the kernel kill pods rather than us when memory runs out (proc(5), oom_score_adj)."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(score))
+    except OSError as error:
+        log.info("oom_score_adj %d: %s", score, error.strerror)
 
 
 def _member(options: AgentOptions, paths: AgentPaths) -> Membership:
@@ -99,14 +108,14 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
     )  # fmt: skip
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
+    own = (facts.cluster_dns,)
+    rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
+    proxy = ServiceProxy(link.mirror, rules, name, network=policies.open_network, own_addresses=own, check=10)
     kubelet = Kubelet(
-        mirror=link.mirror, reporter=link, runtime=runtime, network=policies.open_network, board=LinuxBoard(disk=options.data_dir, images=paths.podman),
+        mirror=link.mirror, reporter=link, runtime=runtime, network=proxy.open_network, board=LinuxBoard(disk=options.data_dir, images=paths.podman),
         config=_kubelet(options, facts, name, network.node_ip),
     )  # fmt: skip
     link.serve_streams(kubelet.stream_handler)
-    own = (facts.cluster_dns,)
-    rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
-    proxy = ServiceProxy(link.mirror, rules, name, own_addresses=own, check=10)
     dns = DnsServer(link.mirror, addresses=own, domain=facts.cluster_domain, upstreams=_upstreams(own))
     announcer = Announcer(ArpLine())
     itself = asyncio.current_task()

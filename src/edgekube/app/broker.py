@@ -6,22 +6,19 @@ A new node therefore needs no reload. Nothing is persisted: no secret reaches th
 """
 
 import asyncio
-import ctypes
 import logging
 import os
-import signal
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekube.app.children import die_with_parent
 from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
 from edgekube.lib.files import write_atomic
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 HUB = "hub"
 """Common name of the hub's certificate."""
 CALM = 30.0
@@ -145,7 +142,7 @@ class Broker:
         try:
             return await asyncio.create_subprocess_exec(
                 self._options.program, "-c", str(path), stdin=DEVNULL, stdout=DEVNULL, stderr=None,
-                preexec_fn=_die_with_parent(os.getpid()), start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid()), start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
             raise BrokerFailed(f"{self._options.program} is not installed: apt install mosquitto") from error
@@ -178,16 +175,3 @@ async def _end(process: Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what the child calls before exec: the kernel kills it when our process ends (prctl(2))."""
-    # Looked up here: between fork and exec nothing may be loaded.
-    prctl, getppid, leave = ctypes.CDLL(None).prctl, os.getppid, os._exit
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if getppid() != parent:
-            leave(1)
-
-    return prepare

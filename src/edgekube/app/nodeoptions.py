@@ -20,6 +20,8 @@ class NodeOptions:
     """Options of `edgekube agent` about resources; times in seconds."""
 
     max_pods: int = 110
+    oom_score_adj: int = -999
+    """Of the agent; each container has its own, by its pod's class."""
     kube_reserved: Mapping[str, str] = field(default_factory=dict)
     system_reserved: Mapping[str, str] = field(default_factory=dict)
     eviction: EvictionSettings = field(default_factory=EvictionSettings)

@@ -26,6 +26,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 STARTUP = 10.0
 """Seconds the namespaces may take to appear."""
 
+RELEASE = 5.0
+"""Seconds the kernel may take to let go of a cgroup."""
+
 
 class SandboxError(EdgekubeError):
     """The sandbox cannot be made or entered."""
@@ -160,12 +163,18 @@ def enter(handle: Handle, command: Sequence[str]) -> list[str]:
 def remove_cgroups(parent: str) -> None:
     """Remove the (empty) cgroup tree `parent` from every hierarchy, v1 or v2."""
     roots = [CGROUPS, *(path for path in CGROUPS.iterdir() if path.is_dir())]
-    for root in roots:
-        tree = root / parent.lstrip("/")
-        if tree.is_dir():
-            for folder in sorted(_folders(tree), key=lambda path: len(path.parts), reverse=True):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+    trees = [tree for root in roots if (tree := root / parent.lstrip("/")).is_dir()]
+    deadline = time.monotonic() + RELEASE
+    # The kernel may be busy with a cgroup for a moment after its last process (rmdir(2): EBUSY).
+    while (trees := [tree for tree in trees if not _removed(tree)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _removed(tree: Path) -> bool:
+    for folder in sorted(_folders(tree), key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return not tree.is_dir()
 
 
 def _folders(tree: Path) -> Iterable[Path]:

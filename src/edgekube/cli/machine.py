@@ -166,7 +166,7 @@ def run_server(options: argparse.Namespace) -> int:
     _log(verbose=options.verbose)
     values = {k: v for k, v in vars(options).items() if k not in {"verb", "entry", "verbose", "bind"}}
     values["bind"] = tuple(options.bind) or ServerOptions().bind
-    values["advertise"] = options.advertise or _own_address()
+    values["advertise"] = options.advertise or own_address()
     wish = ServerOptions(**values)
     try:
         _ = wish.cluster_cidrs
@@ -224,7 +224,7 @@ def run_agent(options: argparse.Namespace) -> int:
     return agent.run(AgentOptions(node=node, **values))
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """Return the source address of the default route; connecting a UDP socket sends nothing (ip(7))."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

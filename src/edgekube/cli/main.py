@@ -30,6 +30,7 @@ COMMANDS = (
     Command("down", "stop it and leave nothing running", "machine", "add_down", "run_down", local=True),
     Command("server", "run the control plane in the foreground", "machine", "add_server", "run_server", local=True),
     Command("agent", "run a node in the foreground", "machine", "add_agent", "run_agent", local=True),
+    Command("ingress", "serve Ingresses on this machine by HAProxy, in the foreground", "ingress"),
     Command("token", "create, list and delete join tokens", "cluster", "add_token", "run_token"),
     Command("kubeconfig", "print the local cluster's kubeconfig", "cluster", "add_kubeconfig", "run_kubeconfig", local=True),
     Command("get", "list objects, or show one", "get"),

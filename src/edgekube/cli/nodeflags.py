@@ -26,6 +26,7 @@ FLAGS: tuple[tuple[str, Parse, str, str], ...] = (
     ("--image-gc-low-threshold", int, "PERCENT", "of the disk: until then"),
     ("--minimum-image-ttl-duration", nodeoptions.duration, "2m", "an image is kept at least"),
     ("--image-maximum-gc-age", nodeoptions.duration, "0", "an unused image is kept at most; 0: no limit"),
+    ("--oom-score-adj", int, "NUMBER", "of the agent, -1000 to 1000; default -999"),
     ("--max-pods", int, "NUMBER", "on this node"),
     ("--pod-manifest-path", Path, "FOLDER", "of static pods; default: manifests below --data-dir"),
     ("--shutdown-grace-period", nodeoptions.duration, "30s", "for pods to end when the machine is shut down; default 0: they come back with it"),
@@ -90,7 +91,7 @@ def take(values: dict[str, Any]) -> NodeOptions:
     except BadThreshold as error:
         raise UsageError(str(error)) from error
     options = NodeOptions(
-        max_pods=of("--max-pods", DEFAULT.max_pods), kube_reserved=of("--kube-reserved", {}),
+        max_pods=of("--max-pods", DEFAULT.max_pods), oom_score_adj=of("--oom-score-adj", DEFAULT.oom_score_adj), kube_reserved=of("--kube-reserved", {}),
         system_reserved=of("--system-reserved", {}), eviction=eviction, image_gc=collection,
         manifests=given["--pod-manifest-path"],
         shutdown_grace=of("--shutdown-grace-period", DEFAULT.shutdown_grace),

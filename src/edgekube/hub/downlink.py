@@ -11,6 +11,7 @@ from edgekube.api.kinds import networking_v1 as networking
 from edgekube.api.kinds import node_v1 as node_kinds
 from edgekube.api.resource import AnyResource, Key, Object, key_of
 from edgekube.api.types import core_v1
+from edgekube.control.dns import DNS_CONFIG
 from edgekube.control.index import Index
 from edgekube.control.informer import Informer, Informers
 from edgekube.control.policies import SLICES
@@ -21,6 +22,7 @@ from edgekube.hub.plan import Difference, batches, difference, parse
 from edgekube.hub.policies import PolicyFacts
 from edgekube.hub.refs import (
     CLAIMS,
+    CONFIG_MAPS,
     NAMESPACES,
     OWN,
     POLICIES,
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 
 ALL = ""
 """The key of what every node gets."""
+DNS = Ref(CONFIG_MAPS, *DNS_CONFIG)
+"""What every node gets though no pod may name it."""
 WORKERS = 4
 FOR_ONE: tuple[AnyResource, ...] = (
     core.PODS, core.CONFIG_MAPS, core.SECRETS, core.PERSISTENT_VOLUME_CLAIMS, core.PERSISTENT_VOLUMES,
@@ -69,7 +73,7 @@ class Downlink:
             informers.of(core.PERSISTENT_VOLUMES), lambda volume: ["going"] if going(volume) else []
         )
         self.controller: Controller[str] = Controller("hub-downlink", self, workers=WORKERS)
-        self._policies = PolicyFacts(informers, self.controller.queue.add)
+        self._policies = PolicyFacts(informers, self._versions, self.controller.queue.add)
         self._copies[SLICES] = self._policies.slices
         self._watch()
 
@@ -154,8 +158,8 @@ class Downlink:
         pods = path_of(core.PODS)
         wish: dict[Ref, str] = {}
         held = self._on.of(node)
-        for ref in self._policies.wish(node, held):
-            self._add(wish, ref)
+        wish |= self._policies.wish(node, held)
+        self._add(wish, DNS)
         for pod in held:
             wanted = Ref(pods, *key_of(pod))
             for ref in (*references(pod), wanted):
@@ -209,7 +213,12 @@ class Downlink:
             return self._policies.users
         if path in {POLICIES, NAMESPACES}:
             return lambda _obj: ()  # Who has to look at them, the policies' facts say.
-        return lambda obj: {pod.spec.node_name for pod in self._using.of(Ref(path, *key_of(obj)))}
+        return lambda obj: self._users(Ref(path, *key_of(obj)))
+
+    def _users(self, ref: Ref) -> set[str]:
+        """Return the nodes that get an object because their pods name it, or because all get it."""
+        users = {pod.spec.node_name for pod in self._using.of(ref)}
+        return users | set(dict(self._sessions)) if ref == DNS else users
 
     def _keys_of_volume(self, volume: Any) -> Iterable[str]:
         """Return the nodes that use a volume, and those that have to remove it."""

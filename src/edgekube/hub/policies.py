@@ -6,7 +6,7 @@ change by change: a pod's costs as much as there are different selectors about i
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from edgekube.api.kinds import core_v1 as core
@@ -27,6 +27,7 @@ from edgekube.control.policies import (
 from edgekube.control.reader import Copy
 from edgekube.control.selectorindex import SelectorIndex
 from edgekube.hub.refs import NAMESPACES, POLICIES, Ref
+from edgekube.hub.view import Versions
 
 
 class _Peer(NamedTuple):
@@ -40,9 +41,10 @@ class _Peer(NamedTuple):
 class PolicyFacts:
     """Follows policies, namespaces and pods; `look(node)` is called when a node's part may have changed."""
 
-    def __init__(self, informers: Informers, look: Callable[[str], None]) -> None:
+    def __init__(self, informers: Informers, versions: Versions, look: Callable[[str], None]) -> None:
         self.slices: Copy[PeerSlice] = Copy()
         self.slices.synced.set()
+        self._versions = versions
         self._look = look
         self._version = 0
         self._pods = informers.of(core.PODS)
@@ -58,6 +60,8 @@ class PolicyFacts:
         """Policies by query."""
         self._answers: dict[str, dict[int, dict[Key, _Peer]]] = {}
         """Query, bucket, pod."""
+        self._shown: dict[str, dict[Ref, str]] = {}
+        """The slices of each query, and their versions."""
         self._selected: dict[Key, Counter[str]] = {}
         """How many pods a policy selects on each node."""
         self._selecting: SelectorIndex[Key] = SelectorIndex()
@@ -66,21 +70,25 @@ class PolicyFacts:
         self._namespaces.subscribe(self._namespace_changed)
         self._pods.subscribe(self._pod_changed)
 
-    def wish(self, node: str, pods: tuple[core_v1.Pod, ...]) -> Iterator[Ref]:
-        """Yield what a node with these pods needs to enforce what is about them."""
+    def wish(self, node: str, pods: tuple[core_v1.Pod, ...]) -> dict[Ref, str]:
+        """Return what a node with these pods needs to enforce what is about them, and the versions."""
+        wish: dict[Ref, str] = {}
         wanted: set[str] = set()
-        for namespace in {pod.metadata.namespace for pod in pods}:
-            for key in self._policies_in.get(namespace, ()):
+        spaces = {pod.metadata.namespace for pod in pods}
+        for namespace in spaces:
+            for key, policy in self._policies_in.get(namespace, {}).items():
                 if self._selected[key][node]:
-                    yield Ref(POLICIES, *key)
+                    ref = Ref(POLICIES, *key)
+                    wish[ref] = self._versions.of(ref, policy)
                     wanted |= self._asked[key].keys()
-        if not wanted:
-            return
-        for namespace in {pod.metadata.namespace for pod in pods}:
-            yield Ref(NAMESPACES, "", namespace)
+        for namespace in spaces if wanted else ():
+            space = self._namespaces.get(Key("", namespace))
+            if space is not None:
+                ref = Ref(NAMESPACES, "", namespace)
+                wish[ref] = self._versions.of(ref, space)
         for name in wanted:
-            for bucket in self._answers[name]:
-                yield Ref(SLICES, "", _name(name, bucket))
+            wish |= self._shown[name]
+        return wish
 
     def users(self, piece: Any) -> set[str]:
         """Return the nodes that enforce a policy which asks what the slice answers."""
@@ -129,7 +137,7 @@ class PolicyFacts:
         if name in self._queries:
             return
         self._queries[name] = query
-        self._answers[name] = {}
+        self._answers[name], self._shown[name] = {}, {}
         self._asking.put(name, query.namespace, query.pods)
         pods = self._in.get(query.namespace, {}).values() if query.namespace else self._pods
         touched: set[int] = set()
@@ -148,6 +156,7 @@ class PolicyFacts:
             return
         del self._askers[name], self._queries[name]
         self._asking.drop(name)
+        del self._shown[name]
         for bucket in self._answers.pop(name):
             self.slices.drop(Key("", _name(name, bucket)))
 
@@ -225,10 +234,11 @@ class PolicyFacts:
 
     def _show(self, name: str, bucket: int) -> None:
         """Publish a slice, or withdraw an empty one."""
-        pods = self._answers[name][bucket]
+        pods, ref = self._answers[name][bucket], Ref(SLICES, "", _name(name, bucket))
         if not pods:
             del self._answers[name][bucket]
-            self.slices.drop(Key("", _name(name, bucket)))
+            del self._shown[name][ref]
+            self.slices.drop(Key("", ref.name))
             return
         peers: dict[str, dict[int, tuple[str, ...]]] = {}
         for peer in sorted(pods.values()):
@@ -236,8 +246,10 @@ class PolicyFacts:
                 ports = peers.setdefault(peer.node, {})
                 ports[port] = (*ports.get(port, ()), *peer.addresses)
         self._version += 1
-        meta = meta_v1.ObjectMeta(name=_name(name, bucket), resource_version=str(self._version))
-        self.slices.set(PeerSlice(metadata=meta, query=name, peers=peers))
+        meta = meta_v1.ObjectMeta(name=ref.name, resource_version=str(self._version))
+        piece = PeerSlice(metadata=meta, query=name, peers=peers)
+        self._shown[name][ref] = self._versions.of(ref, piece)
+        self.slices.set(piece)
 
 
 def _name(query: str, bucket: int) -> str:

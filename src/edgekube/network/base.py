@@ -183,6 +183,13 @@ class Forwarding:
         return self.backends + self.inside
 
 
+class Flows(NamedTuple):
+    """How many connections the kernel follows, and how many it can; new ones are dropped when it is full."""
+
+    known: int
+    most: int
+
+
 class ServiceRules(Protocol):
     """The packet rules of services. Each call is one atomic step: no packet sees half of it."""
 
@@ -196,6 +203,10 @@ class ServiceRules(Protocol):
 
     async def intact(self) -> bool:
         """Tell cheaply whether what was programmed is still there (another program may flush all rules)."""
+        ...
+
+    async def flows(self) -> Flows:
+        """Return how full the kernel's table of connections is."""
         ...
 
     async def clear(self) -> None:

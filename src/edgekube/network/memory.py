@@ -11,6 +11,7 @@ from edgekube.network.base import (
     Attachment,
     Backend,
     Bandwidth,
+    Flows,
     Forwarding,
     Frontend,
     NetworkError,
@@ -112,6 +113,7 @@ class MemoryServiceRules:
         self.rules: dict[Frontend, Forwarding] = {}
         self.steps = 0
         """How many atomic steps were made."""
+        self.tracked = Flows(0, 65536)
         self._turns: dict[Frontend, int] = {}
         self._kept: dict[tuple[Frontend, str], tuple[Backend, float]] = {}
         self._intact = False
@@ -139,6 +141,10 @@ class MemoryServiceRules:
     async def intact(self) -> bool:
         """Tell whether nobody flushed."""
         return self._intact
+
+    async def flows(self) -> Flows:
+        """Return what `tracked` was set to."""
+        return self.tracked
 
     async def clear(self) -> None:
         """Remove everything."""

@@ -107,8 +107,10 @@ def _put_ends(tunnels: Tunnels, device: Device, ways: Ways) -> _Ends:
     for end in ways.tunnels.values():
         if have.neighbours.get(end.gateway) != end.mac:
             tunnels.put_neighbour(device.index, end.gateway, end.mac)
-        if have.forwarding.get(end.mac) != end.remote:
-            tunnels.put_forwarding(device.index, end.mac, end.remote)
+    # A peer's tunnels of both families end at one MAC.
+    for mac, remote in {(end.mac, end.remote) for end in ways.tunnels.values()}:
+        if have.forwarding.get(mac) != remote:
+            tunnels.put_forwarding(device.index, mac, remote)
     return have
 
 

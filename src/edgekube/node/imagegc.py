@@ -206,6 +206,7 @@ class ImageCollector:
         images = await self._host.runtime.images.list()
         ids = {info.image_id.removeprefix("sha256:") for info in self._host.containers.all()}
         names = {container.image for pod in self._pods() for container in every_container(pod)}
+        names |= {v.image.reference for pod in self._pods() for v in pod.spec.volumes if v.image is not None}
         names |= self._host.images.preloaded
         used = in_use(images, ids, names)
         before = self._seen

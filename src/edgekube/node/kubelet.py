@@ -213,10 +213,10 @@ class Kubelet:
         self._orphans.look()
 
     def _pods(self) -> Iterator[core_v1.Pod]:
-        """Yield all pods that are to be here, begun or not."""
+        """Yield all pods that are to be here, begun or not; what has ended needs no image any more."""
         yield from self._static
-        yield from self._mirror.pods
-        yield from (worker.pod for worker in self._workers.values() if not worker.finished)
+        yield from (pod for pod in self._mirror.pods if not self._is_over(pod.metadata.uid))
+        yield from (worker.pod for worker in self._workers.values() if worker.active)
 
     def _is_over(self, uid: str) -> bool:
         worker = self._workers.get(uid)

@@ -1,20 +1,22 @@
 """From Services and EndpointSlices to packet rules: what kube-proxy decides, as a pure function of both."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, collapse_addresses
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1
-from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.base import Forwarding, Frontend, Transport
+from edgekube.proxy.endpoints import Choice, Slices, choose, is_ipv4
 
 SERVICE_NAME = "kubernetes.io/service-name"
+BALANCE = "edgekube.io/balance"
+"""Annotation of a Service: "random" chooses backends by chance instead of in turn."""
 _OTHER_PROXY = "service.kubernetes.io/service-proxy-name"
 _AFFINITY_SECONDS = 10800
 """The API's default of sessionAffinityConfig.clientIP.timeoutSeconds."""
 
 Rules = Mapping[Frontend, Forwarding]
-Slices = Collection[discovery_v1.EndpointSlice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Here:
     node_name: str
     own_addresses: frozenset[str] = field(default=frozenset())
     """Addresses of the service range that this node answers itself: never forwarded, never refused."""
+    zone: str = ""
+    """The node's topology.kubernetes.io/zone."""
 
 
 def service_key(item: discovery_v1.EndpointSlice) -> Key | None:
@@ -37,7 +41,7 @@ def plan_service(service: core_v1.Service, slices: Slices, here: Here) -> dict[F
     spec = service.spec
     if spec.type == "ExternalName" or _OTHER_PROXY in service.metadata.labels:
         return {}
-    cluster_ips = [address for address in spec.cluster_ips or (spec.cluster_ip,) if _is_ipv4(address)]
+    cluster_ips = [address for address in spec.cluster_ips or (spec.cluster_ip,) if is_ipv4(address)]
     if not cluster_ips:
         # Headless, or not given an address yet.
         return {}
@@ -47,36 +51,62 @@ def plan_service(service: core_v1.Service, slices: Slices, here: Here) -> dict[F
             transport = Transport[port.protocol or "TCP"]
         except KeyError:
             continue
-        backends = _backends(slices, port, here.node_name)
-        name = f"{service.metadata.namespace}/{service.metadata.name}" + (
-            f":{port.name}" if port.name else ""
-        )
-        inside = _near(backends, spec.internal_traffic_policy)
-        affinity = _affinity(spec)
-        for address in cluster_ips:
-            rules[Frontend(address, transport, port.port)] = Forwarding(name, inside, affinity)
-        near_only = spec.external_traffic_policy == "Local"
-        outside = Forwarding(
-            name, _near(backends, spec.external_traffic_policy), affinity, masquerade=not near_only
-        )
-        for frontend in _outer_frontends(service, port, transport):
-            rules[frontend] = outside
+        choice = choose(slices, port, here.node_name, here.zone)
+        inside, outside = _within(service, port, choice), _from_outside(service, port, choice)
+        rules |= {Frontend(address, transport, port.port): inside for address in cluster_ips}
+        if port.node_port and spec.type in {"NodePort", "LoadBalancer"}:
+            rules[Frontend("", transport, port.node_port)] = outside
+        for address in filter(is_ipv4, spec.external_ips):
+            rules[Frontend(address, transport, port.port)] = outside
+        ranged = replace(outside, sources=_sources(spec))
+        for address in filter(is_ipv4, _balanced(service)):
+            rules[Frontend(address, transport, port.port)] = ranged
     return {frontend: rule for frontend, rule in rules.items() if frontend.address not in here.own_addresses}
 
 
-def _outer_frontends(
-    service: core_v1.Service, port: core_v1.ServicePort, transport: Transport
-) -> Iterator[Frontend]:
-    spec, status = service.spec, service.status
-    if port.node_port and spec.type in {"NodePort", "LoadBalancer"}:
-        yield Frontend("", transport, port.node_port)
-    addresses = list(spec.external_ips)
-    if spec.type == "LoadBalancer" and status.load_balancer is not None:
+def _within(service: core_v1.Service, port: core_v1.ServicePort, choice: Choice) -> Forwarding:
+    """Return what the cluster IP does."""
+    near_only = service.spec.internal_traffic_policy == "Local"
+    backends = choice.here if near_only else choice.everywhere
+    silent = bool(choice.everywhere) and not backends
+    return replace(_plain(service, port), backends=backends, silent=silent)
+
+
+def _from_outside(service: core_v1.Service, port: core_v1.ServicePort, choice: Choice) -> Forwarding:
+    """Return what the other addresses do: pods and the node itself reach all endpoints whatever the policy."""
+    plain = _plain(service, port)
+    if service.spec.external_traffic_policy != "Local":
+        return replace(plain, backends=choice.everywhere, masquerade=True)
+    inside = choice.everywhere if choice.everywhere != choice.here else ()
+    return replace(plain, backends=choice.here, inside=inside, silent=bool(inside) and not choice.here)
+
+
+def _plain(service: core_v1.Service, port: core_v1.ServicePort) -> Forwarding:
+    name = f"{service.metadata.namespace}/{service.metadata.name}" + (f":{port.name}" if port.name else "")
+    chance = service.metadata.annotations.get(BALANCE) == "random"
+    return Forwarding(name, (), _affinity(service.spec), random=chance)
+
+
+def _balanced(service: core_v1.Service) -> Iterator[str]:
+    """Return the addresses the load balancer gave that this node answers for."""
+    status = service.status
+    if service.spec.type == "LoadBalancer" and status.load_balancer is not None:
         # "Proxy" wants the packets to pass the balancer (KEP-1860).
-        addresses += [item.ip for item in status.load_balancer.ingress if item.ip_mode != "Proxy"]
-    for address in addresses:
-        if _is_ipv4(address):
-            yield Frontend(address, transport, port.port)
+        yield from (item.ip for item in status.load_balancer.ingress if item.ip_mode != "Proxy")
+
+
+def _sources(spec: core_v1.ServiceSpec) -> tuple[str, ...]:
+    """Return the clients let in by the load balancer's address; () for everybody."""
+    networks = set()
+    for text in spec.load_balancer_source_ranges:
+        try:
+            networks.add(IPv4Network(text.strip(), strict=False))
+        except ValueError:
+            # IPv6: not for these addresses.
+            continue
+    if any(network.prefixlen == 0 for network in networks):
+        return ()
+    return tuple(str(network) for network in collapse_addresses(networks))
 
 
 def _affinity(spec: core_v1.ServiceSpec) -> int:
@@ -87,54 +117,6 @@ def _affinity(spec: core_v1.ServiceSpec) -> int:
         config.client_ip.timeout_seconds if config is not None and config.client_ip is not None else None
     )
     return seconds or _AFFINITY_SECONDS
-
-
-def _near(backends: tuple[Backend, ...], policy: str) -> tuple[Backend, ...]:
-    return tuple(backend for backend in backends if backend.local) if policy == "Local" else backends
-
-
-def _backends(slices: Slices, port: core_v1.ServicePort, node_name: str) -> tuple[Backend, ...]:
-    """Return where the port leads: ready endpoints, or if there are none those that still serve while they end."""
-    ready: set[Backend] = set()
-    ending: set[Backend] = set()
-    for item in slices:
-        number = _target_port(item, port)
-        if number is None or item.address_type != "IPv4":
-            continue
-        for endpoint in item.endpoints:
-            chosen = ready if is_ready(endpoint) else ending if _is_ending(endpoint) else None
-            if chosen is not None:
-                local = endpoint.node_name == node_name
-                chosen.update(
-                    Backend(address, number, local) for address in endpoint.addresses if _is_ipv4(address)
-                )
-    return tuple(sorted(ready or ending))
-
-
-def _target_port(item: discovery_v1.EndpointSlice, port: core_v1.ServicePort) -> int | None:
-    """Return the number a slice has for a Service's port; named target ports are resolved there."""
-    for candidate in item.ports:
-        if candidate.name == port.name and (candidate.protocol or "TCP") == (port.protocol or "TCP"):
-            return candidate.port
-    return None
-
-
-def is_ready(endpoint: discovery_v1.Endpoint) -> bool:
-    """Tell whether an endpoint takes new connections; not said means yes."""
-    return endpoint.conditions is None or endpoint.conditions.ready is not False
-
-
-def _is_ending(endpoint: discovery_v1.Endpoint) -> bool:
-    conditions = endpoint.conditions
-    return conditions is not None and bool(conditions.terminating) and bool(conditions.serving)
-
-
-def _is_ipv4(address: str) -> bool:
-    try:
-        IPv4Address(address)
-    except ValueError:
-        return False
-    return True
 
 
 class Wishes:

@@ -26,6 +26,10 @@ class NoSuchContainer(RuntimeFailure):
     """It is not there (any more)."""
 
 
+class HalfStarted(RuntimeFailure):
+    """Its start was cut short when agent or service died, and cannot be taken up: remove it, make it anew."""
+
+
 class NoSuchImage(RuntimeFailure):
     """The image is not on the node."""
 

@@ -38,6 +38,13 @@ class Cgroups:
             pids=_number(self.folder("pids", path) / "pids.current"),
         )
 
+    def processes(self, path: str) -> tuple[int, ...]:
+        """Return the pids in the cgroup; none when it is gone."""
+        try:
+            return tuple(map(int, (self.folder("memory", path) / "cgroup.procs").read_text().split()))
+        except OSError:
+            return ()
+
     def oom_kills(self, path: str) -> int:
         """Return how many processes in the cgroup (v2: and below) were killed for want of memory; 0 if it is gone."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"

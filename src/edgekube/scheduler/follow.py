@@ -12,6 +12,7 @@ from edgekube.scheduler.cache import ENDED, Cache
 from edgekube.scheduler.infos import pod_info
 from edgekube.scheduler.plugins import Change
 from edgekube.scheduler.queue import SchedulingQueue
+from edgekube.scheduler.resized import gave_back
 
 
 class Follower:
@@ -113,6 +114,9 @@ class Follower:
             self._queue.happened(Change.POD_ADDED)
         elif old.metadata.labels != new.metadata.labels:
             self._queue.happened(Change.POD_LABELS)
+        elif gave_back(old, new):
+            self.stirred.set()
+            self._queue.happened(Change.POD_GONE)
 
     def _nominated(self, old: core_v1.Pod | None, new: core_v1.Pod) -> None:
         name = "" if new.spec.node_name else new.status.nominated_node_name

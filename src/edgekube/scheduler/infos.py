@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from edgekube.api.quantity import milli, value
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1, storage_v1
+from edgekube.scheduler.resized import settled
 
 Amounts = Mapping[str, int]
 Port = tuple[str, str, int]
@@ -56,7 +57,7 @@ def amounts(quantities: Mapping[str, str]) -> dict[str, int]:
 def pod_info(pod: core_v1.Pod) -> PodInfo:
     """Work out what the scheduler asks about a pod."""
     spec = pod.spec
-    requests = requested(spec)
+    requests = requested(settled(pod))
     affinity = spec.affinity.pod_anti_affinity if spec.affinity else None
     return PodInfo(
         pod=pod,

@@ -9,6 +9,7 @@ they keep the order of arrival.
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import socket
 import ssl
@@ -65,6 +66,8 @@ class MqttTransport:
         self._fresh = asyncio.Event()
         self._again = asyncio.Event()
         """Set: the connection, or the wait for the next, is not worth keeping."""
+        self._waiting: set[asyncio.Timeout] = set()
+        """Of the publishes under way."""
         self._backoff = Backoff[str](first=0.1, limit=30.0)
         self._jitter = jitter
 
@@ -74,6 +77,7 @@ class MqttTransport:
         turns: Iterator[tuple[str, str, int]] = cycle(self._addresses)
         for tried, address in enumerate(turns, 1):
             started = loop.time()
+            _heed_cancellation()
             self._again.clear()
             try:
                 await self._connect(*address)
@@ -93,10 +97,19 @@ class MqttTransport:
         if client is None:
             raise Disconnected(self._options.client_id)
         try:
-            await client.publish(
-                message.topic, message.payload, qos=delivery.value, retain=message.retain, timeout=TIMEOUT
-            )
-        except (aiomqtt.MqttError, ValueError, OSError) as error:
+            async with asyncio.timeout(TIMEOUT) as patience:
+                self._waiting.add(patience)
+                try:
+                    await client.publish(
+                        message.topic,
+                        message.payload,
+                        qos=delivery.value,
+                        retain=message.retain,
+                        timeout=math.inf,
+                    )
+                finally:
+                    self._waiting.discard(patience)
+        except (aiomqtt.MqttError, ValueError, OSError, TimeoutError) as error:
             raise Disconnected(f"{message.topic}: {error}") from error
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
@@ -117,6 +130,7 @@ class MqttTransport:
         async with client:
             made: set[str] = set()
             await self._subscribe(client, made)
+            _heed_cancellation()
             self._client = client
             self._tell(LinkState.UP)
             keeper = asyncio.create_task(self._follow_filters(client, made), name="mqtt-filters")
@@ -125,8 +139,16 @@ class MqttTransport:
             finally:
                 keeper.cancel()
                 self._client = None
+                self._give_up()
                 await self._say_will(client)
                 self._tell(LinkState.DOWN)
+
+    def _give_up(self) -> None:
+        """End every publish under way: its acknowledgement can no more come."""
+        now = asyncio.get_running_loop().time()
+        for patience in self._waiting:
+            if not patience.expired():
+                patience.reschedule(now)
 
     async def _end(self, client: aiomqtt.Client) -> None:
         """Wait until the connection is lost, which raises, or not wanted any more."""
@@ -215,6 +237,13 @@ class MqttTransport:
     def _tell(self, state: LinkState) -> None:
         for handler in self._watchers:
             handler(state)
+
+
+def _heed_cancellation() -> None:
+    # asyncio.wait_for, which aiomqtt waits with, loses one that comes as its result does (CPython issue 86296).
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _address(url: str) -> tuple[str, str, int]:

@@ -1,6 +1,7 @@
 """The DNS server as its clients see it, by dnslib as an independent reader."""
 
 import asyncio
+import json
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -73,19 +74,32 @@ def filled() -> Mirror:
     return mirror
 
 
+def dns_config(**data) -> core_v1.ConfigMap:
+    return core_v1.ConfigMap(
+        metadata=meta_v1.ObjectMeta(namespace="kube-system", name="edgekube-dns"),
+        data={name: json.dumps(value) for name, value in data.items()},
+    )
+
+
 class Upstream:
     """A server elsewhere, which counts what it is asked."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.asked: list[str] = []
+        self.spelled: list[str] = []
+        """The same, letter by letter."""
+        self.lowers = False
         self.tcp = 0
         self.code = 0
 
     def reply(self, data: bytes, *, tcp: bool) -> bytes:
         query = dnslib.DNSRecord.parse(data)
-        name = str(query.q.qname)
+        self.spelled.append(str(query.q.qname))
+        name = str(query.q.qname).lower()
         self.asked.append(name)
+        if self.lowers and not tcp:
+            query.q.qname = name
         answer = query.reply(ra=1, aa=0)
         if self.code:
             answer.header.rcode = self.code
@@ -347,6 +361,49 @@ class TestElsewhere:
                 assert data(await ask(address, "www.example.org")) == ["192.0.2.7"]
                 good.code = 5
                 assert code(await ask(address, "other.example.org")) in {"SERVFAIL", "REFUSED"}
+
+    async def test_letters_are_by_chance_and_the_clients_come_back(self):
+        async with upstream() as other, serving(filled(), f"{other.address}:{PORT}") as address:
+            name = "n" * 40 + ".Example.org"
+            assert str((await ask(address, name)).q.qname) == f"{name}."
+            assert other.spelled[0] != other.spelled[0].lower()
+            assert other.asked == [f"{name.lower()}."]
+
+    async def test_an_answer_in_other_letters_is_asked_for_over_tcp(self):
+        async with upstream() as other, serving(filled(), f"{other.address}:{PORT}") as address:
+            other.lowers = True
+            assert data(await ask(address, "www.example.org")) == ["192.0.2.7"]
+            assert other.asked == ["www.example.org."] * 2
+
+    async def test_stub_domains_and_servers_come_from_the_config_map(self):
+        mirror = filled()
+        async with upstream() as stub, upstream() as own, upstream() as said:
+            servers = (f"{own.address}:{PORT}",)
+            async with serving(mirror, *servers) as address:
+                await ask(address, "a.example.org")
+                stubs = {"example.org": [f"{stub.address}:{PORT}"]}
+                mirror.config_maps.set(
+                    dns_config(stubDomains=stubs, upstreamNameservers=[f"{said.address}:{PORT}"])
+                )
+                for name in ("www.Example.org", "example.org", "example.net", "www.badexample.org"):
+                    await ask(address, name)
+                assert "192.0.2.7" in data(await ask(address, "out.a.svc.cluster.local"))
+                assert set(stub.asked) == {"www.example.org.", "example.org."}
+                assert said.asked == ["example.net.", "www.badexample.org."]
+                # What makes no sense leaves everything as it is; without it the node's own are asked.
+                mirror.config_maps.set(dns_config(stubDomains=["example.org"]))
+                await ask(address, "example.com")
+                assert said.asked[-1] == "example.com."
+                mirror.config_maps.replace(())
+                await ask(address, "b.example.org")
+                assert own.asked == ["a.example.org.", "b.example.org."]
+
+    async def test_a_config_map_gives_a_node_without_servers_one(self):
+        mirror = filled()
+        async with upstream() as said, serving(mirror) as address:
+            assert code(await ask(address, "www.example.org")) == "REFUSED"
+            mirror.config_maps.set(dns_config(upstreamNameservers=[f"{said.address}:{PORT}"]))
+            assert data(await ask(address, "www.example.org")) == ["192.0.2.7"]
 
     async def test_without_servers_refuses_at_once(self):
         async with serving(filled()) as address:

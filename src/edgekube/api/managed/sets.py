@@ -18,7 +18,8 @@ Path = tuple[str, ...]
 
 def ordered(fields: Fields) -> Fields:
     """Return the set as it is written down: the path itself first, then by name, key and value."""
-    return {key: ordered(fields[key]) if fields[key] else {} for key in sorted(fields)}
+    found: Fields = msgspec.json.decode(msgspec.json.encode(fields, order="sorted"))
+    return found
 
 
 def member(node: Fields) -> bool:

@@ -49,11 +49,13 @@ def update(tree: Tree, old: Tree, problems: Problems) -> None:
         problems.invalid("spec.ipFamilies[0]", spec.get("ipFamilies", []), _ONCE)
 
 
-def status(tree: Tree, _old: Tree, problems: Problems) -> None:
+def status(tree: Tree, old: Tree, problems: Problems) -> None:
     """Check a Service's status: the addresses a load balancer gave it."""
     balancer = tree.get("status", {}).get("loadBalancer", {})
     entries = balancer.get("ingress", ())
-    if entries and tree.get("spec", {}).get("type") != "LoadBalancer":
+    # What is left of a Service that was one may stay until its controller takes it away.
+    new = entries != old.get("status", {}).get("loadBalancer", {}).get("ingress", ())
+    if entries and new and tree.get("spec", {}).get("type") != "LoadBalancer":
         problems.forbidden(
             "status.loadBalancer.ingress", 'may only be used when `spec.type` is "LoadBalancer"'
         )

@@ -87,6 +87,10 @@ class ServiceRanges:
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         cache = await self._caches.fresh(SERVICE_CIDRS)
         with cache.watch(None) as watcher:
+            for name in self._ranges.names():
+                # It went while nobody watched.
+                if name != DEFAULT and cache.get("", name) is None:
+                    self._ranges.drop(name)
             if cache.get("", DEFAULT) is None:
                 await self._provide()
             async for event in watcher:

@@ -40,6 +40,10 @@ class Ranges:
         """Give no more addresses in the name of a ServiceCIDR."""
         self._pools.pop(name, None)
 
+    def names(self) -> Sequence[str]:
+        """Return the ServiceCIDRs there are."""
+        return tuple(self._pools)
+
     def others(self, name: str) -> Sequence[Network]:
         """Return the networks of all ServiceCIDRs but one."""
         return [network for other, pools in self._pools.items() if other != name for network in pools]

@@ -103,6 +103,14 @@ class Mutating(Protocol):
         ...
 
 
+class Again(Protocol):
+    """A plug-in that looks at an object again after webhooks and policies have changed it."""
+
+    async def readmit(self, attributes: Attributes) -> None:
+        """Change the object where that is still needed, or raise a StatusError to refuse it."""
+        ...
+
+
 class Validating(Protocol):
     """A plug-in with a say after validation."""
 
@@ -126,6 +134,10 @@ class Chain:
         """Run every mutating plug-in that wants this write; `whole` says that it is not just a part of the object."""
         for plugin in self._wanted(attributes, "admit", whole=whole):
             await cast("Mutating", plugin).admit(attributes)
+        if attributes.missing is not None:
+            # A webhook or a policy changed it: what was added is nobody's exception.
+            for plugin in self._wanted(attributes, "readmit", whole=whole):
+                await cast("Again", plugin).readmit(attributes)
 
     async def review(self, attributes: Attributes) -> None:
         """Show webhooks and policies what is asked of a subresource; they may change it."""

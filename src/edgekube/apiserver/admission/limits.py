@@ -32,3 +32,5 @@ class LimitRanger:
             limits.fill(obj, ranges)
         if problems := CHECKS[plural](obj, ranges):
             raise attributes.forbid(limits.joined(problems))
+
+    readmit = admit

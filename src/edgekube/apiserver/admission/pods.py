@@ -52,6 +52,8 @@ class ServiceAccount:
         if ((account["metadata"].get("annotations") or {}).get(ENFORCE)) == "true":
             _check_secrets(attributes, account)
 
+    readmit = admit
+
     async def _account(self, namespace: str, name: str) -> Tree | None:
         """Find it; a new namespace's default account is given a moment to appear."""
         for attempt in range(ATTEMPTS if name == "default" else 1):

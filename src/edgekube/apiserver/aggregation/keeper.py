@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,8 +42,11 @@ class Extended:
 class Aggregation:
     """The extension servers there are."""
 
-    def __init__(self, caches: Caches, registry: Registry, prober: Prober) -> None:
+    def __init__(
+        self, caches: Caches, registry: Registry, prober: Prober, *, deleted: Callable[[], None]
+    ) -> None:
         self._caches, self._registry, self._prober = caches, registry, prober
+        self._deleted = deleted
         self._extended: dict[tuple[str, str], Extended] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
         self.generation = 0
@@ -86,10 +89,15 @@ class Aggregation:
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         cache = await self._caches.fresh(API_SERVICES)
         with cache.watch(None) as watcher:
+            for key, extended in tuple(self._extended.items()):
+                # It went while nobody watched.
+                if cache.get("", extended.remote.name) is None:
+                    self._lose(key, extended.remote.name)
             async for event in watcher:
                 api_service = msgspec.json.decode(event.entry.raw)
                 if event.type.value == "DELETED":
                     self._forget(api_service)
+                    self._deleted()
                     continue
                 if not self._note(api_service):
                     await self._local(api_service)
@@ -115,8 +123,11 @@ class Aggregation:
 
     def _forget(self, api_service: Tree) -> None:
         spec = api_service["spec"]
-        self._stop(api_service["metadata"]["name"])
-        if self._extended.pop((spec.get("group", ""), spec["version"]), None) is not None:
+        self._lose((spec.get("group", ""), spec["version"]), api_service["metadata"]["name"])
+
+    def _lose(self, key: tuple[str, str], name: str) -> None:
+        self._stop(name)
+        if self._extended.pop(key, None) is not None:
             self.generation += 1
 
     def _stop(self, name: str) -> None:

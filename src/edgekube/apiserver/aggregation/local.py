@@ -109,9 +109,13 @@ class LocalServices:
         self._scheme, self._registry = scheme, registry
         self._changed = asyncio.Event()
 
+    def look(self) -> None:
+        """Look again: an APIService is gone."""
+        self._changed.set()
+
     async def run(self) -> None:
         """Follow the scheme until cancelled."""
-        self._scheme.listen(self._changed.set)
+        self._scheme.listen(self.look)
         while True:
             self._changed.clear()
             try:

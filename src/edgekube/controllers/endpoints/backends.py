@@ -94,6 +94,7 @@ def _endpoint(
     going = bool(pod.metadata.deletion_timestamp)
     named = pod.spec.hostname and pod.spec.subdomain == service.metadata.name
     meta = pod.metadata
+    zone = node.metadata.labels.get(ZONE, "") if node else ""
     return discovery_v1.Endpoint(
         addresses=(address,),
         conditions=discovery_v1.EndpointConditions(
@@ -106,5 +107,17 @@ def _endpoint(
         target_ref=core_v1.ObjectReference(
             kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid
         ),
-        zone=node.metadata.labels.get(ZONE, "") if node else "",
+        zone=zone,
+        hints=hints(service.spec.traffic_distribution, node_name=pod.spec.node_name, zone=zone)
+        if serving and not going
+        else None,
     )
+
+
+def hints(distribution: str, *, node_name: str, zone: str) -> discovery_v1.EndpointHints | None:
+    """Return for whom an endpoint that takes connections is meant (KEP-4444, KEP-3015)."""
+    if distribution not in {"PreferClose", "PreferSameZone", "PreferSameNode"}:
+        return None
+    nodes = (discovery_v1.ForNode(name=node_name),) if distribution == "PreferSameNode" else ()
+    zones = (discovery_v1.ForZone(name=zone),) if zone else ()
+    return discovery_v1.EndpointHints(for_nodes=nodes, for_zones=zones) if nodes or zones else None

@@ -9,8 +9,9 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
-from edgekube.network.base import Backend, Frontend
+from edgekube.network.base import Backend, Flows, Frontend, NetworkError
 from edgekube.network.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes, nest
 
 _SUBSYSTEM = 1 << 8
@@ -18,9 +19,21 @@ _GET, _DELETE = 1, 2
 _HEADER = struct.pack("=BBH", 2, 0, 0)
 _ORIGINAL, _REPLY, _ID = 1, 2, 12
 _NESTED = 0x8000
+_SETTINGS = Path("/proc/sys/net/netfilter")
 
 End = tuple[bytes, bytes]
 """An address and a port, packed as the kernel packs them."""
+
+
+def flows() -> Flows:
+    """Return how full the table of this namespace is (nf_conntrack-sysctl); raises NetworkError."""
+    try:
+        known, most = (
+            int((_SETTINGS / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
+        )
+    except (OSError, ValueError) as error:
+        raise NetworkError(f"the table of connections cannot be read: {error}") from error
+    return Flows(known, most)
 
 
 def forget(allowed: Mapping[Frontend, Collection[Backend]]) -> int:

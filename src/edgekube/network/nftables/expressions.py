@@ -7,6 +7,7 @@ that `nft list ruleset` shows every rule.
 
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Network
 
 from edgekube.network.base import Transport
@@ -24,7 +25,11 @@ _LOCAL = 2
 _FROM, _TO = 1, 2
 _NUMBER_HEADER = struct.Struct("=HH")
 
+remembered = lru_cache(256)
+"""For words that thousands of rules have in common: packing them anew takes half the time of a full batch."""
 
+
+@remembered
 def number(kind: int, value: int) -> bytes:
     """Pack an unsigned 32-bit attribute (big-endian, as nftables wants)."""
     return _NUMBER_HEADER.pack(8, kind) + value.to_bytes(4, "big")
@@ -109,6 +114,7 @@ def protocol(register: int) -> bytes:
     return expression("meta", number(1, register), number(2, _L4PROTO))
 
 
+@remembered
 def of_protocol(transport: Transport) -> bytes:
     """Go on only with packets of that protocol: `meta l4proto tcp`."""
     return protocol(FIRST) + compare(bytes([transport.value]))
@@ -228,6 +234,7 @@ def chance(modulus: int) -> bytes:
     return _generate(modulus, 1)
 
 
+@remembered
 def _generate(modulus: int, kind: int) -> bytes:
     return expression("numgen", number(1, FIRST), number(2, modulus), number(3, kind), number(4, 0))
 
@@ -237,6 +244,7 @@ def load(value: bytes, register: int) -> bytes:
     return expression("immediate", number(1, register), nest(2, data(value)))
 
 
+@remembered
 def dnat(address: int = FIRST, port_register: int = FIRST + 1) -> bytes:
     """Say `dnat to` the address and port in the registers."""
     return expression("nat", number(1, 1), number(2, 2), number(3, address), number(5, port_register))
@@ -267,6 +275,7 @@ def update(name: str) -> bytes:
     return expression("dynset", text(1, name), number(3, 1), number(4, FIRST))
 
 
+@remembered
 def counter() -> bytes:
     """Say `counter`."""
     return _COUNTER

@@ -81,7 +81,7 @@ def _forged() -> tuple[bytes, ...]:
         expression("meta", number(1, FIRST), number(2, _IIFNAME)),
         compare(b"ek"),
         expression("fib", number(1, FIRST), number(2, 1), number(3, _FROM_HERE)),
-        compare(b"\0"),
+        compare(bytes(4)),
     )
 
 

@@ -4,9 +4,9 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from edgekube.network.base import Forwarding, Frontend, NetworkError, Transport
+from edgekube.network.base import Flows, Forwarding, Frontend, NetworkError, Transport
 from edgekube.network.nftables import layout
-from edgekube.network.nftables.conntrack import forget
+from edgekube.network.nftables.conntrack import flows, forget
 from edgekube.network.nftables.expressions import address_key
 from edgekube.network.nftables.kernel import Count, Kernel
 from edgekube.network.nftables.transaction import IPV4, Transaction
@@ -38,6 +38,10 @@ class NftablesServiceRules:
         Another program's change of its own tables moves it too: then our rules are counted.
         """
         return await self.kernel.do(lambda: self.kernel.holds(self._count))
+
+    async def flows(self) -> Flows:
+        """Return how full the kernel's table of connections is."""
+        return await self.kernel.do(flows)
 
     async def clear(self) -> None:
         """Remove the table."""

@@ -23,7 +23,7 @@ from edgekube.network.netlink import (
     nest,
     text,
 )
-from edgekube.network.nftables.expressions import data, number
+from edgekube.network.nftables.expressions import data, number, remembered
 
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 8
 _NEWSET, _DELSET, _NEWELEMENT, _DELELEMENT = 9, 11, 12, 14
@@ -134,15 +134,7 @@ class Transaction:
 
     def anonymous_map(self, slots: Sequence[bytes], value: Sequence[Field] | None) -> int:
         """Add the map `{ 0 : …, 1 : … }` (`value` None: to verdicts) and return its id for `lookup`."""
-        kind = _key(value, 6) if value is not None else (number(6, _VERDICT_TYPE), number(7, 4))
-        values = [
-            number(3, _ANONYMOUS | _CONSTANT | _MAP),
-            *_key([MARK]),
-            *kind,
-            nest(9, number(1, len(slots))),
-            # Tells nft(8) that the key is a number in host order.
-            attribute(13, struct.pack("=BBI", 0, 4, 1)),
-        ]
+        values = _map_header(tuple(value) if value is not None else None, len(slots))
         set_id = self._add_set(ANONYMOUS, values)
         wrap = data if value is not None else bytes
         elements = [_element(struct.pack("=I", slot), wrap(item)) for slot, item in enumerate(slots)]
@@ -266,6 +258,20 @@ def _edge(kind: int, sequence: int) -> bytes:
 
 
 _ENDIAN: Literal["little", "big"] = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
+
+
+@remembered
+def _map_header(value: tuple[Field, ...] | None, count: int) -> tuple[bytes, ...]:
+    """Pack what the kernel is told of a map of numbers to `value` (None: verdicts)."""
+    kind = _key(value, 6) if value is not None else (number(6, _VERDICT_TYPE), number(7, 4))
+    return (
+        number(3, _ANONYMOUS | _CONSTANT | _MAP),
+        *_key([MARK]),
+        *kind,
+        nest(9, number(1, count)),
+        # Tells nft(8) that the key is a number in host order.
+        attribute(13, struct.pack("=BBI", 0, 4, 1)),
+    )
 
 
 def _key(fields: Sequence[Field], first: int = 4) -> tuple[bytes, bytes]:

@@ -50,6 +50,7 @@ from edgekube.node.volumes.image import images_of
 from edgekube.node.volumes.projected import DEFAULT_EXPIRATION
 from edgekube.runtime.base import (
     ContainerInfo,
+    HalfStarted,
     ImageInfo,
     NoSuchContainer,
     Phase,
@@ -292,6 +293,12 @@ class Steps:
             await host.runtime.containers.start(step.id)
         except RuntimeUnavailable:
             raise
+        except HalfStarted:
+            # It never ran: the same attempt is made once more, and nothing counts as a restart.
+            await host.runtime.containers.remove(step.id)
+            self._memory.attempts.pop(step.container, None)
+            await host.containers.refresh(step.id)
+            return False
         except RuntimeFailure as error:
             now = host.clock()
             self._memory.start_errors[step.id] = Failure(

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import urljoin, urlsplit
 
 from edgekube.api.types import core_v1
 from edgekube.node.pod.spec import port_number
@@ -13,7 +14,9 @@ from edgekube.node.probes import grpc
 from edgekube.runtime.base import RuntimeFailure, Sessions
 
 OUTPUT_LIMIT = 10 * 1024
-BODY_LIMIT = 10 * 1024
+REDIRECT = frozenset((301, 302, 303, 307, 308))
+REDIRECTIONS, HEADERS = 10, 100
+"""Followed at most, and lines of an answer read at most."""
 USER_AGENT = "kube-probe/1.37"
 
 
@@ -107,28 +110,57 @@ async def _tcp(action: core_v1.TCPSocketAction, target: Target) -> Answer:
 
 
 async def _http(action: core_v1.HTTPGetAction, target: Target) -> Answer:
-    host, port = action.host or target.address, port_number(target.container, action.port)
-    url, path = _url(action, target)
+    """Ask; a redirection is followed on the same host, and elsewhere it is an answer as good as any."""
+    url, _ = _url(action, target)
+    for _ in range(REDIRECTIONS):
+        found = await _get(action, url)
+        if isinstance(found, Answer):
+            return found
+        status, location = found
+        if not 200 <= status < 400:
+            return Answer(success=False, output=f"HTTP probe failed with statuscode: {status}")
+        after = urljoin(url, location)
+        if status not in REDIRECT or not location or urlsplit(after).hostname != urlsplit(url).hostname:
+            return Answer(success=True)
+        url = after
+    return Answer(success=False, output=f'Get "{url}": stopped after {REDIRECTIONS} redirects')
+
+
+async def _get(action: core_v1.HTTPGetAction, url: str) -> tuple[int, str] | Answer:
+    """Return the status and where it points to; an Answer when there is none."""
+    parts = urlsplit(url)
     try:
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         reader, writer = await asyncio.open_connection(
-            host, port, ssl=_tls() if action.scheme == "HTTPS" else None
+            host, port, ssl=_tls() if parts.scheme == "https" else None
         )
-    except (OSError, UnicodeError, OverflowError) as error:
-        return Answer(success=False, output=f'Get "{url}": dial tcp {host}:{port}: {_reason(error)}')
+    except (OSError, ValueError, OverflowError) as error:
+        return Answer(success=False, output=f'Get "{url}": dial tcp {parts.netloc}: {_reason(error)}')
+    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
         writer.write(_request(action, path, f"{host}:{port}"))
         await writer.drain()
         line = await reader.readline()
         status = _status(line)
+        location = await _location(reader) if status in REDIRECT else ""
     except (OSError, ValueError) as error:
         return Answer(success=False, output=f'Get "{url}": {error}')
     finally:
         writer.close()
     if status is None:
         return Answer(success=False, output=f'Get "{url}": malformed HTTP response {line[:60]!r}')
-    if 200 <= status < 400:
-        return Answer(success=True)
-    return Answer(success=False, output=f"HTTP probe failed with statuscode: {status}")
+    return status, location
+
+
+async def _location(reader: asyncio.StreamReader) -> str:
+    """Return the Location header; "" when there is none."""
+    for _ in range(HEADERS):
+        name, _, value = (await reader.readline()).decode(errors="replace").strip().partition(":")
+        if not name:
+            break
+        if name.lower() == "location":
+            return value.strip()
+    return ""
 
 
 def _url(action: core_v1.HTTPGetAction, target: Target) -> tuple[str, str]:

@@ -18,6 +18,8 @@ _DOWN = 2.0
 """Seconds without questions after no upstream answered: a node offline says so at once."""
 _LONGEST, _LONGEST_DENIAL = 300, 30
 """Seconds an answer, or a denial, is remembered at most."""
+_STALE, _STALE_TTL = 86400, 30
+"""Seconds an answer may be told after it ran out, while nobody can be asked; and the TTL it has then."""
 _ENTRIES = 1000
 _TRUNCATED = 0x200
 _FAILURES = {Code.SERVFAIL, Code.REFUSED}
@@ -53,7 +55,6 @@ class Forwarder:
             return None
         now = asyncio.get_running_loop().time()
         if now >= entry.expires:
-            del self._cache[query[2:]]
             return None
         body, age = bytearray(entry.body), int(now - entry.stored)
         for offset in entry.ttls:
@@ -61,14 +62,27 @@ class Forwarder:
             struct.pack_into(">I", body, offset, max(0, ttl - age))
         return query[:2] + bytes(body)
 
+    def stale(self, query: bytes) -> bytes | None:
+        """Return an answer that was true not long ago, for when nobody can be asked (RFC 8767)."""
+        entry = self._cache.get(query[2:])
+        if entry is None:
+            return None
+        if asyncio.get_running_loop().time() >= entry.expires + _STALE:
+            del self._cache[query[2:]]
+            return None
+        body = bytearray(entry.body)
+        for offset in entry.ttls:
+            struct.pack_into(">I", body, offset, _STALE_TTL)
+        return query[:2] + bytes(body)
+
     async def ask(self, query: bytes, *, tcp: bool = False) -> bytes | None:
-        """Return the answer to a whole query; None when no upstream server answers."""
+        """Return the answer to a whole query, a stale one if need be; None when no upstream server answers."""
         known = self.remembered(query)
         if known is not None and not (tcp and known[2] & 2):
             return known
         loop = asyncio.get_running_loop()
         if not self._upstreams or loop.time() < self._down_until:
-            return None
+            return self.stale(query)
         failed: bytes | None = None
         # A single server gets a second chance: datagrams do get lost.
         for server in [*self._upstreams, *(self._upstreams if len(self._upstreams) == 1 else ())]:
@@ -82,7 +96,7 @@ class Forwarder:
                 return query[:2] + answer[2:]
         if failed is None:
             self._down_until = loop.time() + _DOWN
-        return failed
+        return self.stale(query) or failed
 
     def _prefer(self, server: Server) -> None:
         if self._upstreams[0] != server:
@@ -90,12 +104,16 @@ class Forwarder:
             self._upstreams.insert(0, server)
 
     async def _exchange(self, query: bytes, server: Server, *, tcp: bool) -> bytes | None:
-        # Our own id, and a port of its own each time: hard to guess for a forger.
-        sent = secrets.token_bytes(2) + query[2:]
+        # Our own id, a port of its own each time, and letters by chance: hard to guess for a forger.
         try:
+            sent = secrets.token_bytes(2) + disguised(query[2:], secrets.randbits(256))
             async with asyncio.timeout(_TIMEOUT):
-                return await (_by_stream if tcp else _by_datagram)(sent, server)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                if not tcp:
+                    answer = await _by_datagram(sent, server)
+                    if answer is not None:
+                        return _undisguised(answer, query)
+                return _undisguised(await _by_stream(sent, server), query)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, Malformed):
             return None
 
     def _remember(self, query: bytes, answer: bytes) -> None:
@@ -107,7 +125,28 @@ class Forwarder:
             self._cache[query[2:]] = entry
 
 
-async def _by_datagram(query: bytes, server: Server) -> bytes:
+def disguised(body: bytes, bits: int) -> bytes:
+    """Return a query without its id, the case of its name's letters by `bits` (draft-vixie-dnsext-dns0x20)."""
+    _name, end = read_name(b"\0\0" + body, 12)
+    made = bytearray(body)
+    for offset in range(10, end - 2):
+        # A length is below 64, never a letter.
+        if 64 < made[offset] & 0xDF < 91:
+            made[offset] ^= (bits & 1) << 5
+            bits >>= 1
+    return bytes(made)
+
+
+def _undisguised(answer: bytes, query: bytes) -> bytes:
+    """Return the answer with the question as our client wrote it."""
+    if answer[4:6] == b"\0\0":
+        return answer
+    _name, end = read_name(query, 12)
+    return answer[:12] + query[12:end] + answer[end:]
+
+
+async def _by_datagram(query: bytes, server: Server) -> bytes | None:
+    """Return the answer; None if it might be forged, so that TCP has to tell."""
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as made:
@@ -116,7 +155,13 @@ async def _by_datagram(query: bytes, server: Server) -> bytes:
         while True:
             answer = await loop.sock_recv(made, 65535)
             if _answers(query, answer):
-                return answer
+                return answer if _same_letters(query, answer) else None
+
+
+def _same_letters(query: bytes, answer: bytes) -> bool:
+    """Tell whether the question came back letter by letter; a few old servers answer in their own."""
+    _name, end = read_name(query, 12)
+    return answer[4:6] == b"\0\0" or answer[12:end] == query[12:end]
 
 
 async def _by_stream(query: bytes, server: Server) -> bytes:

@@ -12,11 +12,14 @@ import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from edgekube.api.types import core_v1
+from edgekube.control.dns import DNS_CONFIG
 from edgekube.control.mirror import Mirror
 from edgekube.lib.errors import EdgekubeError
-from edgekube.proxy.dns.forward import Forwarder, Server
+from edgekube.proxy.dns.forward import Server
 from edgekube.proxy.dns.message import Answer, Code, Malformed, Query, Type, build, parse_query, read_records
 from edgekube.proxy.dns.message import Record as DnsRecord
+from edgekube.proxy.dns.upstreams import Upstreams
 from edgekube.proxy.dns.zone import Alias, Zone
 
 log = logging.getLogger(__name__)
@@ -56,9 +59,7 @@ class DnsServer:
         self._port = port
         self._zone = Zone(domain, addresses)
         servers = [_server(text) for text in upstreams]
-        self._forwarder = Forwarder(
-            [item for item in servers if item not in {(own, port) for own in addresses}]
-        )
+        self._upstreams = Upstreams(servers, {(own, port) for own in addresses})
         self._answers: dict[bytes, bytes] = {}
         self._changes = -1
         self._turn = 0
@@ -70,6 +71,9 @@ class DnsServer:
         """Serve until cancelled; raises DnsError when an address is taken."""
         self._mirror.services.subscribe(self._zone.service_changed)
         self._mirror.endpoint_slices.subscribe(self._zone.slice_changed)
+        self._mirror.config_maps.subscribe(self._config_changed)
+        config = self._mirror.config_maps.get(DNS_CONFIG)
+        self._config_changed(None, config)
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
             # Before the task group, which would wrap the error.
@@ -82,6 +86,10 @@ class DnsServer:
                     loop.add_reader(datagrams, self._readable, datagrams)
                     stack.callback(loop.remove_reader, datagrams)
                 await loop.create_future()
+
+    def _config_changed(self, old: core_v1.ConfigMap | None, new: core_v1.ConfigMap | None) -> None:
+        if self._upstreams.config_changed(old, new):
+            self._answers.clear()
 
     def _open(self, stack: ExitStack, address: str) -> tuple[socket.socket, socket.socket]:
         datagrams = stack.enter_context(_listen(address, self._port, socket.SOCK_DGRAM))
@@ -118,7 +126,7 @@ class DnsServer:
                 self._answers[data[2:]] = packed[2:]
             _send(listener, packed, client)
             return
-        remembered = self._forwarder.remembered(data) if answer is None else None
+        remembered = self._upstreams.of(query.name).remembered(data) if answer is None else None
         if remembered is not None:
             _send(listener, remembered, client)
         elif self._group is None or self._waiting >= _WAITING:
@@ -148,10 +156,10 @@ class DnsServer:
                     return Answer(
                         inner.code, [answer.record, *inner.answers], inner.authority, inner.additional
                     )
-            elif self._forwarder.available:
+            elif self._upstreams.of(answer.target).available:
                 return answer
             return Answer(answers=[answer.record])
-        if answer is None and not self._forwarder.available:
+        if answer is None and not self._upstreams.of(query.name).available:
             return Answer(Code.REFUSED, authoritative=False)
         return answer
 
@@ -183,16 +191,16 @@ class DnsServer:
             first = self._turn % len(answer.answers)
             turned = [*answer.answers[first:], *answer.answers[:first]]
             answer = Answer(answer.code, turned, answer.authority, answer.additional)
-        return build(query, answer, limit=limit, recursion_available=self._forwarder.available)
+        return build(query, answer, limit=limit, recursion_available=self._upstreams.of(query.name).available)
 
     async def _elsewhere(self, data: bytes, query: Query, alias: Alias | None, *, tcp: bool) -> bytes:
         """Ask the upstream servers; what they say of an alias's target is joined to it."""
         limit = _LARGEST_STREAM if tcp else query.size
         if alias is None:
-            answer = await self._forwarder.ask(data, tcp=tcp)
+            answer = await self._upstreams.of(query.name).ask(data, tcp=tcp)
             return answer or self._build(query, Answer(Code.SERVFAIL, authoritative=False), limit=limit)
         asked = _question(query, alias)
-        answer = await self._forwarder.ask(asked, tcp=tcp)
+        answer = await self._upstreams.of(alias.target).ask(asked, tcp=tcp)
         records = _addresses_in(answer, alias) if answer else None
         if records is None:
             return self._build(query, Answer(Code.SERVFAIL, [alias.record]), limit=limit)

@@ -12,7 +12,8 @@ from ipaddress import AddressValueError, IPv4Address, ip_address
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1, discovery_v1
 from edgekube.proxy.dns.message import Answer, Code, Name, Record, Type, pack_name
-from edgekube.proxy.plan import is_ready, service_key
+from edgekube.proxy.endpoints import is_ready
+from edgekube.proxy.plan import service_key
 
 TTL = 5
 """Seconds; what CoreDNS has for cluster names."""

@@ -1,6 +1,9 @@
 """The life of containers, over podman's REST API."""
 
+import contextlib
 import math
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from edgekube.runtime.base import (
     ContainerEvent,
     ContainerInfo,
     ContainerSpec,
+    HalfStarted,
     InvalidSpec,
     Limits,
     NoSuchContainer,
@@ -84,16 +88,26 @@ class PodmanContainers:
     async def start(self, container: str) -> None:
         """Start, watching for its death by the out-of-memory killer from the first instruction on."""
         identity, path = container, self._fresh.pop(container, "")
+        begun = False
         if not path:
             item = await self._refused(Call("GET", f"/containers/{container}/json"))
             if PHASES.get(item["State"]["Status"]) is Phase.RUNNING:
                 return
             identity, path = item["Id"], self._cgroup(item)
-        if self._ooms.needs_init:
-            await self._post(identity, "init")
-        self._paths[identity] = path
-        self._ooms.arm(identity, path)
-        await self._post(identity, "start")
+            # An agent that died before us may have come this far.
+            begun = item["State"]["Status"] == "initialized"
+        try:
+            if self._ooms.needs_init and not begun:
+                await self._post(identity, "init")
+            self._paths[identity] = path
+            self._ooms.arm(identity, path)
+            await self._post(identity, "start")
+        except HalfStarted:
+            # The OCI runtime knows of a process that podman knows nothing of: nobody else would end it.
+            for pid in self._cgroups.processes(path):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
 
     async def stop(self, container: str, *, grace: float) -> None:
         """Stop; podman counts whole seconds, so a fraction of one becomes one."""
@@ -296,6 +310,8 @@ def _explain(error: Refused, what: str) -> NoReturn:
     text = f"{error} {error.cause}"
     if "no such container" in text or "no container with" in text:
         raise NoSuchContainer(f"no container {what}") from error
+    if "already exists: OCI runtime error" in text:
+        raise HalfStarted(str(error)) from error
     if "image not known" in text or "no such image" in text:
         raise NoSuchImage(str(error)) from error
     if error.status in {400, 500} and what and "internal libpod" not in text:

@@ -165,6 +165,7 @@ class PodmanService:
             log.warning("podman cannot be started: %s", error)
             return None
         self.pid = process.pid
+        _modest(process.pid)
         watch = asyncio.create_task(self._watch(process), name="podman-watch")
         try:
             return await process.wait()
@@ -192,6 +193,12 @@ class PodmanService:
         log.error("podman's service hangs; killing it")
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+
+
+def _modest(pid: int) -> None:
+    """Take an agent's own protection from the out-of-memory killer off its child: what is exec'd inherits it."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("0")
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

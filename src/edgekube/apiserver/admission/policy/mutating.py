@@ -51,6 +51,13 @@ class MutatingAdmissionPolicies(BoundPolicies):
             if case.policy.spec.get("reinvocationPolicy") == "IfNeeded" and number < last:
                 self._mutate(case, attributes)
 
+    async def readmit(self, attributes: Attributes) -> None:
+        """Run those that want it again, for what webhooks did."""
+        if attributes.kind is None:
+            async for case in self.cases(attributes):
+                if case.policy.spec.get("reinvocationPolicy") == "IfNeeded":
+                    self._mutate(case, attributes)
+
     def _mutate(self, case: Case, attributes: Attributes) -> bool:
         """Run one policy's mutations, all or none of them; return whether the object is another one."""
         changed = False

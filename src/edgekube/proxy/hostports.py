@@ -1,0 +1,84 @@
+"""hostPort of this node's pods: frontends of the node that lead to the pod, without hiding the client."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import IPv4Address
+
+from edgekube.api.types import core_v1
+from edgekube.network.base import (
+    UNLIMITED,
+    Attachment,
+    Backend,
+    Bandwidth,
+    Forwarding,
+    Frontend,
+    PodNetwork,
+    Traffic,
+    Transport,
+)
+from edgekube.proxy.endpoints import is_ipv4
+
+_ENDED = {"Succeeded", "Failed"}
+
+
+def plan_host_ports(pod: core_v1.Pod, address: str) -> dict[Frontend, Forwarding]:
+    """
+    Return the rules of a pod at `address`; none without one, and for pods in the node's own network.
+
+    hostIP narrows a port to one address of the node. 127.0.0.0/8 cannot be forwarded from: left out.
+    """
+    if pod.spec.host_network or pod.status.phase in _ENDED or not is_ipv4(address):
+        return {}
+    rules: dict[Frontend, Forwarding] = {}
+    sidecars = (container for container in pod.spec.init_containers if container.restart_policy == "Always")
+    for container in (*pod.spec.containers, *sidecars):
+        for port in container.ports:
+            frontend = _frontend(port)
+            if frontend is not None:
+                name = f"{pod.metadata.namespace}/{pod.metadata.name}:{port.name or port.container_port}"
+                backend = Backend(address, port.container_port, local=True)
+                rules.setdefault(frontend, Forwarding(name, (backend,)))
+    return rules
+
+
+def _frontend(port: core_v1.ContainerPort) -> Frontend | None:
+    transport = port.protocol or "TCP"
+    if not port.host_port or transport not in Transport.__members__:
+        return None
+    host = port.host_ip
+    if not host or host in {"0.0.0.0", "::"}:
+        return Frontend("", Transport[transport], port.host_port)
+    if not is_ipv4(host) or IPv4Address(host).is_loopback:
+        return None
+    return Frontend(host, Transport[transport], port.host_port)
+
+
+OpenNetwork = Callable[[], Awaitable[PodNetwork]]
+
+
+class ToldNetwork:
+    """A PodNetwork that tells when pods got or lost their address."""
+
+    def __init__(self, network: PodNetwork, told: Callable[[], None]) -> None:
+        self._network = network
+        self._told = told
+
+    async def attach(
+        self, uid: str, hostname: str, *, sysctls: Mapping[str, str], bandwidth: Bandwidth = UNLIMITED
+    ) -> Attachment:
+        """Give the pod its place."""
+        made = await self._network.attach(uid, hostname, sysctls=sysctls, bandwidth=bandwidth)
+        self._told()
+        return made
+
+    async def detach(self, uid: str) -> None:
+        """Take it away."""
+        await self._network.detach(uid)
+        self._told()
+
+    async def list(self) -> Sequence[Attachment]:
+        """Return every pod that holds an address."""
+        return await self._network.list()
+
+    async def traffic(self, uid: str) -> Traffic:
+        """Return the pod's counters."""
+        return await self._network.traffic(uid)
