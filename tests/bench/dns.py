@@ -12,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from edgekube.api.types import core_v1, meta_v1
+from edgekube.control.mirror import Mirror
+from edgekube.proxy.dns.server import DnsServer
+
 QUESTIONS, WINDOW = 20000, 32
 ADDRESS = ("127.0.0.53", 5399)
 TICKS = 100
@@ -19,10 +23,6 @@ TICKS = 100
 
 def serve(services: int) -> None:
     """Serve until killed."""
-    from edgekube.api.types import core_v1, meta_v1
-    from edgekube.control.mirror import Mirror
-    from edgekube.proxy.dns.server import DnsServer
-
     mirror = Mirror()
     mirror.services.replace(
         core_v1.Service(
