@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from edgekube.api.resource import Key
@@ -11,7 +11,6 @@ from edgekube.api.types import core_v1
 from edgekube.lib.backoff import Backoff
 from edgekube.lib.errors import EdgekubeError
 from edgekube.network.base import NetworkError
-from edgekube.node.aio import unless
 from edgekube.node.cgroups import remove_cgroup
 from edgekube.node.env.environment import ConfigError
 from edgekube.node.folders import PodFolder
@@ -23,6 +22,7 @@ from edgekube.node.pod import backoff
 from edgekube.node.pod.allocation import granted
 from edgekube.node.pod.bandwidth import bandwidth_of
 from edgekube.node.pod.build import container_spec, pod_cgroup
+from edgekube.node.pod.endings import Endings
 from edgekube.node.pod.hooks import run_hook
 from edgekube.node.pod.resizer import Resizer
 from edgekube.node.pod.spec import container_named, full_name, grace_of, target_of
@@ -44,7 +44,6 @@ from edgekube.node.pod.state import (
     StopContainers,
     Stopping,
 )
-from edgekube.node.probes.check import Target
 from edgekube.node.volumes.etc import pod_hostname
 from edgekube.node.volumes.image import images_of
 from edgekube.node.volumes.projected import DEFAULT_EXPIRATION
@@ -52,15 +51,12 @@ from edgekube.runtime.base import (
     ContainerInfo,
     HalfStarted,
     ImageInfo,
-    NoSuchContainer,
     Phase,
     RuntimeFailure,
     RuntimeUnavailable,
 )
 
 IMAGE_REASONS = ("ErrImage", "InvalidImageName")
-LEAST_GRACE = 2.0
-"""Seconds a container has after its preStop hook used up the grace period."""
 
 
 class Steps:
@@ -74,15 +70,14 @@ class Steps:
         """By audience and seconds: token and expiry, asked for ahead of time and used once."""
         self._backoff = Backoff[str](first=1.0, limit=120.0)
         self._remake = Backoff[str](first=10.0, limit=300.0)
-        self.hurry = asyncio.Event()
-        """Set when the grace period of a stop that is under way was cut short."""
+        self._endings = Endings(host, memory)
         self._table: dict[type, Callable[[core_v1.Pod, Any], Awaitable[bool]]] = {
             AttachNetwork: self._attach,
             MakeVolumes: self._volumes,
             EnsureImage: self._image,
             CreateContainer: self._create,
             RunContainer: self._run,
-            StopContainers: self._stop,
+            StopContainers: self._endings.stop,
             GrantResources: self._resizer.grant,
             ResizeContainer: self._resizer.resize,
             RemoveContainer: self._remove,
@@ -90,6 +85,11 @@ class Steps:
             RemoveVolumes: self._remove_volumes,
             Finish: self._finish,
         }
+
+    @property
+    def hurry(self) -> asyncio.Event:
+        """Set it when the grace period of a stop that is under way was cut short."""
+        return self._endings.hurry
 
     async def perform(self, pod: core_v1.Pod, step: Step) -> bool:
         """Do one step; False when what follows it makes no sense now."""
@@ -317,73 +317,14 @@ class Steps:
     async def _post_start(
         self, pod: core_v1.Pod, container: core_v1.Container, identity: str, hook: core_v1.LifecycleHandler
     ) -> None:
-        answer = await run_hook(hook, self._target(container, identity), self._host.runtime.sessions)
+        answer = await run_hook(hook, self._endings.target(container, identity), self._host.runtime.sessions)
         if not answer.success:
             self._host.event(
                 pod, "FailedPostStartHook", f"PostStartHook failed: {answer.output}", warning=True, container=container.name
             )  # fmt: skip
-            await self._stop_one(
+            await self._endings.stop_one(
                 pod, Stopping(container.name, identity, grace_of(pod), "FailedPostStartHook", replace=True)
             )
-
-    async def _stop(self, pod: core_v1.Pod, step: StopContainers) -> bool:
-        self.hurry.clear()
-        _, ended = await unless(self.hurry, self._stop_all(pod, step))
-        if not ended:
-            await asyncio.gather(*(self._kill(target) for target in step.targets))
-        return True
-
-    async def _stop_all(self, pod: core_v1.Pod, step: StopContainers) -> None:
-        ended = {target.id: asyncio.Event() for target in step.targets}
-
-        async def one(target: Stopping) -> None:
-            before = [ended[other.id] for other in step.targets if other.turn < target.turn]
-            try:
-                await self._stop_one(pod, target, before)
-            finally:
-                ended[target.id].set()
-
-        await asyncio.gather(*(one(target) for target in step.targets))
-
-    async def _kill(self, target: Stopping) -> None:
-        with contextlib.suppress(NoSuchContainer):
-            await self._host.runtime.containers.stop(target.id, grace=1.0)
-        await self._host.containers.refresh(target.id)
-
-    async def _stop_one(
-        self, pod: core_v1.Pod, target: Stopping, before: Sequence[asyncio.Event] = ()
-    ) -> None:
-        host, loop = self._host, asyncio.get_running_loop()
-        host.event(pod, "Killing", target.message, container=target.container)
-        begun = loop.time()
-        container = container_named(pod, target.container)
-        lifecycle = container.lifecycle if container else None
-        if container is not None and lifecycle is not None and lifecycle.pre_stop is not None:
-            await self._pre_stop(pod, container, target, lifecycle.pre_stop)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(begun + target.grace):
-                for event in before:
-                    await event.wait()
-        left = target.grace - (loop.time() - begun)
-        if left < target.grace:
-            left = max(left, min(LEAST_GRACE, target.grace))
-        with contextlib.suppress(NoSuchContainer):
-            await host.runtime.containers.stop(target.id, grace=left)
-        if target.replace:
-            self._memory.replace.add(target.id)
-        await host.containers.refresh(target.id)
-
-    async def _pre_stop(
-        self, pod: core_v1.Pod, container: core_v1.Container, target: Stopping, hook: core_v1.LifecycleHandler
-    ) -> None:
-        try:
-            async with asyncio.timeout(target.grace):
-                answer = await run_hook(hook, self._target(container, target.id), self._host.runtime.sessions)
-        except TimeoutError:
-            return
-        if not answer.success:
-            text = f"PreStopHook failed: {answer.output}"
-            self._host.event(pod, "FailedPreStopHook", text, warning=True, container=container.name)
 
     async def _remove(self, pod: core_v1.Pod, step: RemoveContainer) -> bool:
         info = next((i for i in self._host.containers.of_pod(pod.metadata.uid) if i.id == step.id), None)
@@ -424,11 +365,6 @@ class Steps:
         if found is None:
             raise ConfigError(f"unable to find target container {target}")
         return found.id
-
-    def _target(self, container: core_v1.Container, identity: str) -> Target:
-        attachment = self._memory.attachment
-        address = self._host.config.node_ip if attachment is None else attachment.address
-        return Target(container=container, id=identity, address=address)
 
 
 def _named(pod: core_v1.Pod, name: str) -> core_v1.Container:
