@@ -26,15 +26,19 @@ def footprint(name):
         except OSError:
             return ""
 
+    def ours(found):
+        """Leave out the namespaces of other test runs."""
+        return [line for line in found if "ekt-" not in line]
+
     processes = [
         line
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and name in (line := command_line(entry))
     ]
     return {
-        "netns": lines("ip", "netns"),
+        "netns": ours(lines("ip", "netns")),
         "links": lines("ip", "-o", "link"),
-        "mounts": sorted(Path("/proc/self/mounts").read_text().splitlines()),
+        "mounts": ours(sorted(Path("/proc/self/mounts").read_text().splitlines())),
         "tables": lines("nft", "list", "tables"),
         "containers": lines("podman", "ps", "-a", "-q"),
         "cgroups": sorted(str(p) for p in Path("/sys/fs/cgroup").glob(f"**/{name}*")),
