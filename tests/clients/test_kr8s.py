@@ -1,6 +1,7 @@
 """kr8s, as it is on PyPI."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -67,8 +68,9 @@ async def test_watch(api):
     item = await config_map(api, "w")
     await item.create()
     seen = []
-    async with asyncio.timeout(20):
-        async for event, found in api.watch("configmaps", namespace="default"):
+    # Left by `break` the watch would keep its socket until the garbage collector comes by.
+    async with asyncio.timeout(20), aclosing(api.watch("configmaps", namespace="default")) as watch:
+        async for event, found in watch:
             seen.append((event, found.name))
             if event == "ADDED":
                 await item.patch({"data": {"a": "b"}})

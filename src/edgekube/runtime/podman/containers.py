@@ -43,6 +43,9 @@ ENDING = 30.0
 """Seconds after the grace that podman may take to clear up."""
 
 CAP_SYS_RESOURCE = 24
+REMOVALS = 3
+"""How often a removal is asked for when the container ends by itself meanwhile."""
+
 WALK = 120.0
 """Seconds that measuring layers may take."""
 
@@ -121,11 +124,17 @@ class PodmanContainers:
     async def remove(self, container: str) -> None:
         """Remove with its anonymous volumes."""
         query = {"force": "true", "v": "true", "timeout": "0", "ignore": "true"}
-        try:
-            await self._rest.json(Call("DELETE", f"/containers/{container}", query), patience=ENDING)
-        except Refused as error:
-            if error.status != 404:
-                raise
+        call = Call("DELETE", f"/containers/{container}", query)
+        for left in reversed(range(REMOVALS)):
+            try:
+                await self._rest.json(call, patience=ENDING)
+                break
+            except Refused as error:
+                if error.status == 404:
+                    break
+                # It ended between podman's look and podman's signal: the next look finds it ended.
+                if error.cause != "container state improper" or not left:
+                    raise
         self._forget(container)
 
     async def update(self, container: str, limits: Limits) -> None:
