@@ -1,8 +1,8 @@
 """Admission: the chain every write passes between defaulting and validation."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from edgekube.api.errors import Cause, Forbidden
 from edgekube.api.resource import AnyResource, Key
@@ -79,6 +79,14 @@ class Objects(Protocol):
 
     async def within(self, row: AnyResource, namespace: str) -> Sequence[Tree]:
         """Return a namespace's objects of one resource; next to free when there are none."""
+        ...
+
+    async def look(self, row: AnyResource, key: Key) -> Mapping[str, Any] | None:
+        """Return what `find` does, to be read only; cheaper, for what every write asks for."""
+        ...
+
+    async def look_within(self, row: AnyResource, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """Return what `within` does, to be read only."""
         ...
 
 

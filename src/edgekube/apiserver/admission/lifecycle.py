@@ -23,7 +23,7 @@ class NamespaceLifecycle:
         target = attributes.target
         if not target.row.namespaced:
             return
-        namespace = await self._objects.find(NAMESPACES, Key("", target.namespace))
+        namespace = await self._objects.look(NAMESPACES, Key("", target.namespace))
         if namespace is None:
             raise NotFound(
                 f'namespaces "{target.namespace}" not found', kind="namespaces", name=target.namespace

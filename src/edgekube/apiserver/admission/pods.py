@@ -1,7 +1,8 @@
 """What new Pods get: ServiceAccount and its token volume, default tolerations, priority."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from edgekube.api.kinds.core_v1 import SERVICE_ACCOUNTS
 from edgekube.api.resource import Key
@@ -48,18 +49,18 @@ class ServiceAccount:
         if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
             mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
-            spec["imagePullSecrets"] = account["imagePullSecrets"]
+            spec["imagePullSecrets"] = [dict(reference) for reference in account["imagePullSecrets"]]
         if ((account["metadata"].get("annotations") or {}).get(ENFORCE)) == "true":
             _check_secrets(attributes, account)
 
     readmit = admit
 
-    async def _account(self, namespace: str, name: str) -> Tree | None:
+    async def _account(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Find it; a new namespace's default account is given a moment to appear."""
         for attempt in range(ATTEMPTS if name == "default" else 1):
             if attempt:
                 await asyncio.sleep(PAUSE)
-            account = await self._objects.find(SERVICE_ACCOUNTS, Key(namespace, name))
+            account = await self._objects.look(SERVICE_ACCOUNTS, Key(namespace, name))
             if account is not None:
                 return account
         return None
@@ -103,7 +104,7 @@ def _check_mirror(attributes: Attributes) -> None:
         raise attributes.forbid("a mirror pod may not use ServiceAccountToken volume projections")
 
 
-def _check_secrets(attributes: Attributes, account: Tree) -> None:
+def _check_secrets(attributes: Attributes, account: Mapping[str, Any]) -> None:
     """An account that says so lets its pods have the Secrets it lists, and no others."""
     spec, name = attributes.obj["spec"], account["metadata"]["name"]
     mountable = {reference.get("name") for reference in account.get("secrets") or ()}

@@ -4,8 +4,7 @@ from edgekube.api.kinds.scheduling_v1 import PRIORITY_CLASSES
 from edgekube.api.resource import Key
 from edgekube.api.validation.priority_class import SYSTEM_CLASSES
 from edgekube.apiserver.admission.base import Attributes, Objects
-from edgekube.apiserver.registry.storage import Storage
-from edgekube.apiserver.request import Tree
+from edgekube.apiserver.registry.storage import Glance, Storage
 
 CREATE = frozenset({"create"})
 DEFAULT_POLICY = "PreemptLowerPriority"
@@ -40,20 +39,22 @@ class Priority:
             )
         spec["preemptionPolicy"] = policy
 
-    async def _class(self, name: str, attributes: Attributes) -> Tree | None:
+    async def _class(self, name: str, attributes: Attributes) -> Glance | None:
         if not name:
             return await self._default()
         if name in SYSTEM_CLASSES:
             return {"metadata": {"name": name}, "value": SYSTEM_CLASSES[name]}
-        found = await self._storage.find(PRIORITY_CLASSES, Key("", name))
+        found = await self._storage.look(PRIORITY_CLASSES, Key("", name))
         if found is None:
             raise attributes.forbid(f"no PriorityClass with name {name} was found")
         return found
 
-    async def _default(self) -> Tree | None:
+    async def _default(self) -> Glance | None:
         """Return the default class; of several the one of least value."""
         found = [
-            tree for tree in await self._storage.within(PRIORITY_CLASSES, "") if tree.get("globalDefault")
+            tree
+            for tree in await self._storage.look_within(PRIORITY_CLASSES, "")
+            if tree.get("globalDefault")
         ]
         return min(found, key=lambda tree: (tree.get("value", 0), tree["metadata"]["name"]), default=None)
 

@@ -18,8 +18,7 @@ METADATA = b'"metadata":'
 VERSION = b'"resourceVersion":"'
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One object as of `revision`."""
 
     namespace: str

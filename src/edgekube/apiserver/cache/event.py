@@ -1,7 +1,8 @@
 """Changes as watchers see them; an event is encoded once, and only if somebody watches."""
 
-from dataclasses import replace
 from enum import Enum
+
+import msgspec
 
 from edgekube.apiserver.cache.entry import Entry, with_revision
 
@@ -72,4 +73,4 @@ class Occurrence:
         if kind is not EventType.DELETED or self.deleted or self.previous is None:
             return self.entry
         raw = with_revision(self.previous.raw, self.revision)
-        return replace(self.previous, revision=self.revision, raw=raw)
+        return msgspec.structs.replace(self.previous, revision=self.revision, raw=raw)

@@ -10,7 +10,6 @@ import logging
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -236,7 +235,7 @@ class ResourceCache:
 
     @staticmethod
     def _gone(last: Entry, revision: int) -> Occurrence:
-        entry = replace(last, revision=revision, raw=with_revision(last.raw, revision))
+        entry = msgspec.structs.replace(last, revision=revision, raw=with_revision(last.raw, revision))
         return Occurrence(entry, last, deleted=True)
 
     def _take(self, page: Page) -> None:

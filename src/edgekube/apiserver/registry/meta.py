@@ -1,7 +1,6 @@
 """Metadata that the server itself sets (API conventions, "Metadata")."""
 
 import secrets
-import uuid
 from datetime import UTC, datetime
 
 from edgekube.apiserver.request import Tree
@@ -37,7 +36,7 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-def stamp_new(obj: Tree, namespace: str, now: datetime) -> None:
+def stamp_new(obj: Tree, namespace: str, *, uid: str, now: datetime) -> None:
     """Set what every new object gets; drop what only the server may set."""
     meta = obj["metadata"]
     for field in (
@@ -54,7 +53,7 @@ def stamp_new(obj: Tree, namespace: str, now: datetime) -> None:
         meta["namespace"] = namespace
     else:
         meta.pop("namespace", None)
-    meta["uid"] = str(uuid.uuid4())
+    meta["uid"] = uid
     meta["creationTimestamp"] = timestamp(now)
 
 

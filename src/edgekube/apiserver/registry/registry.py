@@ -25,6 +25,7 @@ from edgekube.apiserver.registry.deletion import DeleteOptions
 from edgekube.apiserver.registry.parts import MAIN, Part
 from edgekube.apiserver.registry.storage import Storage, Stored
 from edgekube.apiserver.registry.strategy import prepare_create, strategy_of
+from edgekube.apiserver.registry.uids import Uids
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.route import Target
 from edgekube.store.base import KeyExists, Mismatch
@@ -77,6 +78,7 @@ class Registry:
         self.admission = admission
         self.now = now
         self.fields = FieldManager(codec.schemas)
+        self._uids = Uids()
 
     async def get(self, target: Target) -> bytes:
         """Return the object; raises NotFound."""
@@ -98,7 +100,7 @@ class Registry:
         generated = not obj["metadata"].get("name")
         if obj["metadata"].get("resourceVersion"):
             raise BadRequest("resourceVersion should not be set on objects to be created")
-        meta.stamp_new(obj, action.target.namespace, self.now())
+        meta.stamp_new(obj, action.target.namespace, uid=self._uids.draw(), now=self.now())
         defaults.apply(row, obj)
         prepare_create(row, obj)
         attributes = self._attributes("create", action, obj)

@@ -1,7 +1,7 @@
 """Objects by resource and key: read from the cache, written to the store."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,8 +13,7 @@ from edgekube.apiserver.request import Tree
 from edgekube.store.base import KeyExists, Mismatch, Record
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """An object as clients see it: JSON with resourceVersion, and that version as a number."""
 
     body: bytes
@@ -27,12 +26,20 @@ class Stored:
         return tree
 
 
+Glance = Mapping[str, Any]
+"""A decoded object that others look at, too."""
+LOOKED = 256
+"""How many objects are kept decoded: Namespaces, ServiceAccounts, classes, which every write asks for."""
+
+
 class Storage:
     """What the registry reads and writes."""
 
     def __init__(self, caches: Caches) -> None:
         self._caches = caches
         self._store = caches.store
+        self._looked: dict[tuple[str, Key], tuple[int, Glance]] = {}
+        """What `look` decoded, with its revision."""
 
     async def read(self, row: AnyResource, key: Key) -> Stored | None:
         """Return the object as it is now."""
@@ -44,6 +51,29 @@ class Storage:
         """Return the object as it is now, decoded, without resourceVersion."""
         stored = await self.read(row, key)
         return None if stored is None else stored.tree()
+
+    async def look(self, row: AnyResource, key: Key) -> Glance | None:
+        """Return what `find` does, to be read only: the next caller gets the same."""
+        stored = await self.read(row, key)
+        return None if stored is None else self._decoded(row, key, stored)
+
+    async def look_within(self, row: AnyResource, namespace: str) -> Sequence[Glance]:
+        """Return what `within` does, to be read only."""
+        cache = await self._caches.fresh(row)
+        if not len(cache):
+            return ()
+        entries = cache.page(namespace).entries
+        return [self._decoded(row, entry.key, Stored(entry.raw, entry.revision)) for entry in entries]
+
+    def _decoded(self, row: AnyResource, key: Key, stored: Stored) -> Glance:
+        known = self._looked.get((row.group_resource, key))
+        if known is not None and known[0] == stored.revision:
+            return known[1]
+        if len(self._looked) >= LOOKED:
+            self._looked.clear()
+        tree = stored.tree()
+        self._looked[row.group_resource, key] = (stored.revision, tree)
+        return tree
 
     async def within(self, row: AnyResource, namespace: str) -> Sequence[Tree]:
         """Return a namespace's objects, decoded, without resourceVersion."""

@@ -80,7 +80,7 @@ class PodSecurity:
         namespace = attributes.target.namespace
         if namespace in self._exempt.namespaces or attributes.user.name in self._exempt.users:
             return Policy()
-        found = await self._objects.find(NAMESPACES, Key("", namespace))
+        found = await self._objects.look(NAMESPACES, Key("", namespace))
         return policy_of((found or {"metadata": {}})["metadata"].get("labels") or {}, self._default)
 
     def _pod(self, attributes: Attributes, policy: Policy) -> None:

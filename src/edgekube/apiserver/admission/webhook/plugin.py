@@ -78,7 +78,7 @@ class _Webhooks:
             return labels
         if not row.namespaced:
             return None
-        namespace = await self._storage.find(NAMESPACES, Key("", attributes.target.namespace))
+        namespace = await self._storage.look(NAMESPACES, Key("", attributes.target.namespace))
         return (namespace or {}).get("metadata", {}).get("labels") or {}
 
     def _conditions(self, hook: Hook, attributes: Attributes) -> bool:
