@@ -22,9 +22,9 @@ def _inside(value: Any, shape: Shape, *, strict: bool, path: str = "") -> Fields
     """Return what is below a value, {} for one that is a leaf."""
     found: Fields = {}
     if isinstance(value, dict) and shape.maps:
-        whose_keys = shape.form is Form.MAP
+        whose_keys, children = shape.form is Form.MAP, shape.children
         for name, item in value.items():
-            child = shape.child(name)
+            child = children[name]
             if child is None:
                 if strict:
                     raise Untyped(f"{path}.{name}: field not declared in schema")
@@ -123,6 +123,10 @@ def _walkable(value: Any, shape: Shape | None) -> bool:
 
 def _children(value: Any, shape: Shape) -> dict[str, tuple[Any, Shape | None]]:
     if isinstance(value, dict):
-        pairs = ((name, item, shape.child(name)) for name, item in value.items())
-        return {f"f:{name}": (item, child) for name, item, child in pairs if child is not None}
+        children = shape.children
+        return {
+            f"f:{name}": (item, child)
+            for name, item in value.items()
+            if (child := children[name]) is not None
+        }
     return {element: (item, child) for element, item, child in items_of(value, shape)}

@@ -16,7 +16,7 @@ def merge(live: Any, config: Any, shape: Shape | None) -> Any:
     if shape.form in _MAPS and isinstance(config, dict) and isinstance(live, dict):
         merged = dict(live)
         for name, item in config.items():
-            child = shape.child(name)
+            child = shape.children[name]
             merged[name] = merge(live[name], item, child) if name in live else item
         return merged
     if shape.form in {Form.KEYED, Form.SET} and isinstance(config, list) and isinstance(live, list):
@@ -67,7 +67,7 @@ def _remove_fields(tree: dict[str, Any], gone: Fields, owned: Fields, shape: Sha
         if element not in gone:
             left[name] = item
         elif element in owned:
-            left[name] = _below(item, gone[element], owned[element], shape.child(name))
+            left[name] = _below(item, gone[element], owned[element], shape.children[name])
     return left
 
 

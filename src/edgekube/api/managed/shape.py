@@ -1,7 +1,6 @@
 """What fields are made of, as far as ownership cares: whole values, structs, maps, lists by key, sets."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping
 from enum import Enum
 from typing import Any
 
@@ -22,33 +21,43 @@ class Form(Enum):
     DEDUCED = "nobody says: maps are maps, all else is whole"
 
 
-@dataclass(frozen=True, slots=True)
 class Shape:
-    """One value. `below` returns the shape of a field (STRUCT), None for one that does not exist."""
+    """
+    One value.
 
-    form: Form
-    below: Callable[[str], "Shape | None"] = field(default=lambda _: None)
-    item: "Callable[[], Shape] | None" = None
-    keys: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What a key of a list's items is when an item does not say."""
+    `children` has the shape of every field or map key, None for a field that does not exist; `item`
+    returns that of a list's items (or of a map's values). Every write walks whole objects by these,
+    so what a form implies is worked out once.
+    """
 
-    @property
-    def maps(self) -> bool:
+    __slots__ = ("children", "defaults", "form", "item", "keys", "lists", "maps")
+
+    def __init__(
+        self,
+        form: Form,
+        children: "Children | None" = None,
+        *,
+        item: "Callable[[], Shape] | None" = None,
+        keys: tuple[str, ...] = (),
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.form = form
+        self.item = item
+        self.keys = keys
+        self.defaults = defaults or {}
+        """What a key of a list's items is when an item does not say."""
+        self.maps = form in {Form.STRUCT, Form.MAP, Form.DEDUCED}
         """Whether a dict of this shape has fields that are owned apart from it."""
-        form = self.form
-        return form is Form.STRUCT or form is Form.MAP or form is Form.DEDUCED
-
-    @property
-    def lists(self) -> bool:
+        self.lists = form in {Form.KEYED, Form.SET}
         """Whether a list of this shape has items that are owned apart from it."""
-        return self.form is Form.KEYED or self.form is Form.SET
+        if children is None:
+            children = Children(self._implied)
+        self.children = children
 
-    def child(self, name: str) -> "Shape | None":
-        """Return the shape of a field or map key."""
+    def _implied(self, _name: str) -> "Shape | None":
         if self.form is Form.MAP and self.item is not None:
             return self.item()
-        return DEDUCED if self.form is Form.DEDUCED else self.below(name)
+        return self if self.form is Form.DEDUCED else None
 
     def element(self, item: Any) -> str | None:
         """Return the path element of a list's item; None when it has no key."""
@@ -59,6 +68,21 @@ class Shape:
         found = {key: item.get(key, self.defaults.get(key)) for key in self.keys}
         known = {key: value for key, value in found.items() if value is not None}
         return sets.key_of(known) if known else None
+
+
+class Children(dict[str, "Shape | None"]):
+    """Shapes by name, read when they are first met; of `fixed` names only, for others are the clients' to choose."""
+
+    def __init__(self, read: Callable[[str], Shape | None], fixed: Container[str] = ()) -> None:
+        super().__init__()
+        self._read = read
+        self._fixed = fixed
+
+    def __missing__(self, name: str) -> Shape | None:
+        found = self._read(name)
+        if name in self._fixed:
+            self[name] = found
+        return found
 
 
 WHOLE, DEDUCED = Shape(Form.WHOLE), Shape(Form.DEDUCED)
@@ -94,14 +118,10 @@ class BuiltIn:
         properties = spec.get("properties")
         if not properties:
             return WHOLE
-        known: dict[str, Shape] = {}
+        return Shape(Form.STRUCT, Children(lambda name: self._field(properties, name), properties))
 
-        def below(name: str) -> Shape | None:
-            if name not in known and name in properties:
-                known[name] = self._read(properties[name])
-            return known.get(name)
-
-        return Shape(Form.STRUCT, below)
+    def _field(self, properties: Tree, name: str) -> Shape | None:
+        return self._read(properties[name]) if name in properties else None
 
     def _list(self, spec: Tree) -> Shape:
         kind, items = spec.get("x-kubernetes-list-type"), spec.get("items") or {}
@@ -122,24 +142,24 @@ def of_schema(schema: Tree, metadata: Shape | None = None) -> Shape:
         return _schema_list(schema)
     if schema.get("type") != "object":
         return DEDUCED if schema.get(structural.PRESERVE) else WHOLE
-    known: dict[str, Shape | None] = {"metadata": metadata} if metadata else {}
+    given: dict[str, Shape] = {"metadata": metadata} if metadata else {}
     if metadata or schema.get(structural.EMBEDDED):
-        known |= {"apiVersion": WHOLE, "kind": WHOLE}
+        given |= {"apiVersion": WHOLE, "kind": WHOLE}
     more, properties = schema.get("additionalProperties"), schema.get("properties") or {}
     if isinstance(more, dict) and not properties:
         return Shape(Form.MAP, item=_once(lambda: of_schema(more)))
     if not properties and not metadata:
         return DEDUCED
 
-    def below(name: str) -> Shape | None:
-        if name not in known:
-            inner = structural.below(schema, name)
-            if inner is None:
-                return DEDUCED if schema.get(structural.PRESERVE) else None
-            known[name] = of_schema(inner)
-        return known[name]
+    def read(name: str) -> Shape | None:
+        inner = structural.below(schema, name)
+        if inner is not None:
+            return of_schema(inner)
+        return DEDUCED if schema.get(structural.PRESERVE) else None
 
-    return Shape(Form.STRUCT, below)
+    children = Children(read, properties)
+    children.update(given)
+    return Shape(Form.STRUCT, children)
 
 
 def _schema_list(schema: Tree) -> Shape:

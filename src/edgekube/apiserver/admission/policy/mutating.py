@@ -118,7 +118,7 @@ def _check_whole(value: Any, shape: Shape | None, path: str) -> None:
         raise CelError(f"may not mutate atomic arrays, maps or structs: {path}")
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_whole(item, shape.child(name), f"{path}.{name}")
+            _check_whole(item, shape.children[name], f"{path}.{name}")
     elif shape.item is not None:
         for item in value:
             _check_whole(item, shape.item(), f"{path}[]")
