@@ -147,8 +147,6 @@ def test_services():
         "type": "ClusterIP",
         "sessionAffinity": "None",
         "internalTrafficPolicy": "Cluster",
-        "ipFamilies": ["IPv4"],
-        "ipFamilyPolicy": "SingleStack",
     }
     many = manifest("Service", "many")["spec"]
     assert many["externalTrafficPolicy"] == "Cluster"

@@ -113,6 +113,10 @@ def test_source_ranges_may_be_an_annotation():
 
 
 HAS = {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}
+TWO = {
+    "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"],
+    "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,11 @@ HAS = {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}
          [("spec.clusterIPs[0]", 'Invalid value: ["10.0.0.2"]: may not change once set')]),
         (HAS, {"clusterIP": "None", "clusterIPs": ["None"]},
          [("spec.clusterIPs[0]", 'Invalid value: ["None"]: may not change once set')]),
-        (HAS | {"ipFamilies": ["IPv4"]}, HAS | {"ipFamilies": []}, []),
+        (HAS | {"ipFamilies": ["IPv4"]}, HAS | {"ipFamilies": []},
+         [("spec.ipFamilies[0]", "Invalid value: []: may not change once set")]),
+        (TWO, TWO | {"clusterIPs": ["10.0.0.1", "fd00::2"]},
+         [("spec.clusterIPs[1]", 'Invalid value: ["10.0.0.1","fd00::2"]: may not change once set')]),
+        (TWO, HAS | {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}, []),
         (HAS | {"ipFamilies": ["IPv4"]}, {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv6"]},
          [("spec.ipFamilies[0]", 'Invalid value: ["IPv6"]: may not change once set')]),
         (HAS, ALIAS, []),

@@ -19,6 +19,8 @@ from edgekube.lib import pki
 from edgekube.store.base import Store
 from edgekube.store.memory import MemoryStore
 
+from .extension import extended, wardle  # noqa: F401 - fixtures
+
 ADMIN = User("admin", ("system:masters", "system:authenticated"))
 JOE = User("joe", ("system:authenticated",))
 
@@ -91,13 +93,18 @@ def signing_key() -> bytes:
 @pytest.fixture
 def make_server(schemas: Schemas, signing_key: bytes) -> Any:
     def make(
-        store: Store | None = None, *, auditor: Any = None, front_proxy: Any = None, **more: Any
+        store: Store | None = None,
+        *,
+        auditor: Any = None,
+        front_proxy: Any = None,
+        service_cidr: str = "10.43.0.0/24",
+        **more: Any,
     ) -> ApiServer:
         tokens = TokenConfig(key=signing_key, issuer="https://kubernetes.default.svc", audiences=("api",))
         config = ApiServerConfig(
             tokens={"admin-token": ADMIN, "joe-token": JOE},
             account_tokens=tokens,
-            service_cidr="10.43.0.0/24",
+            service_cidr=service_cidr,
             auditor=auditor,
             front_proxy=front_proxy,
         )

@@ -1,43 +1,28 @@
 """APIServices: local ones, and a real extension server behind one."""
 
 import asyncio
-import base64
 import json
-import ssl
-from datetime import UTC, datetime
-
-import aiohttp
-import pytest
-from aiohttp import web
 
 from edgekube.api.kinds.core_v1 import PODS
 from edgekube.apiserver import virtual
 from edgekube.apiserver.aggregation.local import BUILT_IN, CUSTOM, plan, wished
-from edgekube.apiserver.aggregation.remote import FrontProxy, headers_of
-from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
+from edgekube.apiserver.aggregation.remote import headers_of
 from edgekube.apiserver.identity import User
-from edgekube.client.typed import Client
-from edgekube.lib import pki
 
-from .conftest import ADMIN
+from .extension import (
+    API_SERVICES,
+    DEFAULT,
+    GROUP,
+    SECONDS,
+    api_service,
+    ask,
+    available,
+    registered,
+    state,
+    until,
+)
 
-API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-DEFAULT = "/api/v1/namespaces/default"
-GROUP = "/apis/wardle.example.com/v1alpha1"
-SECONDS = 30.0
-
-
-async def until(check):
-    async with asyncio.timeout(SECONDS):
-        while not (found := await check()):
-            await asyncio.sleep(0.05)
-        return found
-
-
-def available(api_service):
-    conditions = (api_service.get("status") or {}).get("conditions") or ()
-    return next(((c["status"], c["reason"]) for c in conditions if c["type"] == "Available"), None)
 
 
 async def names(api):
@@ -158,123 +143,6 @@ def test_a_plan_leaves_alone_what_is_not_ours():
 # ---- an extension server ----
 
 
-class Wardle:
-    """An extension server that believes its front proxy, and keeps flunders in memory."""
-
-    def __init__(self):
-        self.asked, self.flunders, self.port, self.bundle, self.peers = [], {}, 0, "", []
-
-    async def discovery(self, request):
-        self.note(request)
-        resources = [
-            {"name": "flunders", "singularName": "flunder", "namespaced": True, "kind": "Flunder",
-             "verbs": ["create", "get", "list", "watch"], "shortNames": ["fl"]},
-            {"name": "flunders/status", "singularName": "", "namespaced": True, "kind": "Flunder", "verbs": ["get"]},
-        ]  # fmt: skip
-        return web.json_response({
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "wardle.example.com/v1alpha1",
-            "resources": resources,
-        })  # fmt: skip
-
-    def note(self, request):
-        self.asked.append((request.method, request.path_qs, list(request.headers.items())))
-        self.peers.append(request.transport.get_extra_info("peercert"))
-
-    async def serve(self, request):
-        self.note(request)
-        if "watch" in request.query:
-            answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-            await answer.prepare(request)
-            await answer.write(b'{"type":"ADDED","object":{}}\n')
-            await asyncio.sleep(60)
-            return answer
-        if request.method == "POST":
-            tree = await request.json()
-            self.flunders[tree["metadata"]["name"]] = tree
-            return web.json_response(tree, status=201)
-        return web.json_response({"kind": "FlunderList", "items": list(self.flunders.values())})
-
-
-@pytest.fixture
-async def wardle(tmp_path):
-    now = datetime.now(UTC)
-    authority, proxies = pki.new_authority("wardle", now), pki.new_authority("front-proxy-ca", now)
-    serving = pki.issue(authority, pki.Subject(name="w", hosts=("wardle.default.svc",)), now)
-    serving.save(tmp_path / "crt", tmp_path / "key")
-    pki.issue(proxies, pki.Subject(name="front-proxy-client"), now).save(
-        tmp_path / "proxy.crt", tmp_path / "proxy.key"
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=proxies.certificate.decode())
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    server = Wardle()
-    server.bundle = base64.b64encode(authority.certificate).decode()
-    server.proxy = FrontProxy(certificate=tmp_path / "proxy.crt", key=tmp_path / "proxy.key")
-    server.authority = proxies.certificate.decode()
-    app = web.Application()
-    app.router.add_get(GROUP, server.discovery)
-    app.router.add_route("*", "/{tail:.*}", server.serve)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    server.port, server.stop = runner.addresses[0][1], runner.cleanup
-    yield server
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def extended(make_server, start, wardle):
-    """A server that knows the extension server's Service, and a session over HTTP as joe and as an admin."""
-    async with start(make_server(front_proxy=wardle.proxy)) as api:
-        config = BootstrapConfig(
-            address="192.0.2.1", service_cidr="10.43.0.0/24", client_authority="CLIENTS",
-            front_proxy_authority=wardle.authority,
-        )  # fmt: skip
-        await bootstrap(Client(api.server.local(ADMIN)), config)
-        await api.post(
-            f"{DEFAULT}/services", {"metadata": {"name": "wardle"}, "spec": {"ports": [{"port": 443}]}}
-        )
-        await api.post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", {
-            "metadata": {"name": "w-1", "labels": {"kubernetes.io/service-name": "wardle"}}, "addressType": "IPv4",
-            "ports": [{"name": "", "port": wardle.port}], "endpoints": [{"addresses": ["127.0.0.1"]}],
-        })  # fmt: skip
-        listening = await asyncio.get_running_loop().create_server(api.server.http.protocols, "127.0.0.1", 0)
-        address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        async with aiohttp.ClientSession(address) as session:
-            api.session = session
-            yield api
-        listening.close()
-
-
-def api_service(**spec):
-    return {
-        "metadata": {"name": "v1alpha1.wardle.example.com"},
-        "spec": {
-            "group": "wardle.example.com", "version": "v1alpha1", "groupPriorityMinimum": 2000, "versionPriority": 10,
-            "service": {"namespace": "default", "name": "wardle"}, **spec,
-        },
-    }  # fmt: skip
-
-
-async def ask(api, path, method="GET", token="admin-token", **more):
-    headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
-    async with api.session.request(method, path, headers=headers, **more) as answer:
-        return answer.status, json.loads(await answer.text())
-
-
-async def state(api, wanted):
-    async def check():
-        found = await api.call("GET", f"{API_SERVICES}/v1alpha1.wardle.example.com")
-        return found if available(found) == wanted else None
-
-    return await until(check)
-
-
-async def registered(api, wardle):
-    await api.post(API_SERVICES, api_service(caBundle=wardle.bundle))
-    await state(api, ("True", "Passed"))
-
-
 async def test_requests_are_passed_on_with_who_asks(extended, wardle):
     await registered(extended, wardle)
     code, made = await ask(
@@ -334,14 +202,6 @@ async def test_discovery_shows_it(extended, wardle):
             "subresources": [{"subresource": "status", "responseKind": kind, "verbs": ["get"]}],
         }],
     }  # fmt: skip
-
-
-async def test_its_openapi_document_is_listed_and_passed_on(extended, wardle):
-    await registered(extended, wardle)
-    paths = (await extended.get("/openapi/v3"))["paths"]
-    url = paths["apis/wardle.example.com/v1alpha1"]["serverRelativeURL"]
-    assert (await ask(extended, url))[0] == 200
-    assert wardle.asked[-1][:2] == ("GET", f"/openapi/v3{GROUP}")
 
 
 async def test_one_that_is_down_hurts_nobody_else(extended, wardle):

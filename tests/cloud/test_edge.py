@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from edgekube.cloud.base import Assigned, BadCloudConfig, Balancer, CloudNode, NothingLeft
 from edgekube.cloud.edge import POOL_ANNOTATION, SHARING_ANNOTATION, EdgeCloud, Holding, parse, plan
 
-POOLS = parse({"pool.default": "192.0.2.1-192.0.2.2, 192.0.2.9", "pool.public": "203.0.113.0/31"})
+POOLS = parse(
+    {
+        "pool.default": "192.0.2.1-192.0.2.2, 192.0.2.9",
+        "pool.public": "203.0.113.0/31",
+        "pool.both": "198.51.100.7, 2001:db8::/64",
+    }
+)
 NODES = (
     CloudNode(name="b", addresses=("10.0.0.10",)),
     CloudNode(name="a", addresses=("10.0.0.9", "fd00::1")),
@@ -15,10 +21,10 @@ NODES = (
 HTTP = frozenset({("TCP", 80)})
 
 
-def wish(uid="u", *, wanted="", ports=HTTP, **annotations):
+def wish(uid="u", *, wanted="", ports=HTTP, families=("IPv4",), **annotations):
     names = {"pool": POOL_ANNOTATION, "key": SHARING_ANNOTATION}
     return Balancer(
-        uid=uid, name=f"default/{uid}", ports=ports, wanted=wanted,
+        uid=uid, name=f"default/{uid}", ports=ports, wanted=wanted, families=families,
         annotations={names[name]: value for name, value in annotations.items()},
     )  # fmt: skip
 
@@ -48,11 +54,45 @@ def test_which_address(balancer, holdings, address):
 
 
 @pytest.mark.parametrize(
+    ("families", "holdings", "addresses"),
+    [
+        (("IPv4", "IPv6"), {}, ("198.51.100.7", "2001:db8::1")),
+        (("IPv6", "IPv4"), {"o": held("2001:db8::1")}, ("2001:db8::2", "198.51.100.7")),
+        (("IPv6",), {"u": held("198.51.100.7", "2001:db8::9")}, ("2001:db8::9",)),
+    ],
+)
+def test_an_address_of_each_family(families, holdings, addresses):
+    assert plan(wish(pool="both", families=families), NODES, POOLS, holdings).addresses == addresses
+
+
+def test_a_family_the_pool_lacks_is_done_without():
+    assert plan(wish(families=("IPv4", "IPv6")), NODES, POOLS, {}).addresses == ("192.0.2.1",)
+
+
+def test_the_wanted_address_and_one_of_the_other_family():
+    balancer = wish(pool="both", wanted="2001:db8::5", families=("IPv4", "IPv6"))
+    assert plan(balancer, NODES, POOLS, {}).addresses == ("198.51.100.7", "2001:db8::5")
+
+
+def test_without_pools_the_nodes_addresses_of_both_families():
+    balancer = wish(families=("IPv4", "IPv6"))
+    assert plan(balancer, NODES, parse({}), {}).addresses == ("10.0.0.9", "10.0.0.10", "fd00::1")
+
+
+@pytest.mark.parametrize(
     ("balancer", "holdings", "why"),
     [
         (wish(pool="nowhere"), {}, "there is no address pool 'nowhere'"),
         (wish(wanted="192.0.2.5"), {}, "192.0.2.5 is not in address pool 'default'"),
-        (wish(wanted="fd00::1"), {}, "fd00::1 is not an IPv4 address"),
+        (wish(wanted="attic"), {}, "attic is not an IP address"),
+        (wish(wanted="fd00::1"), {}, "fd00::1 is not in address pool 'default'"),
+        (wish(pool="both", wanted="2001:db8::1"), {}, "2001:db8::1 is not IPv4"),
+        (wish(families=("IPv6",)), {}, "address pool 'default' has no IPv6 address"),
+        (
+            wish(pool="both", families=("IPv4", "IPv6")),
+            {"o": held("198.51.100.7")},
+            "address pool 'both' has no address left",
+        ),
         (wish(wanted="192.0.2.1"), {"o": held("192.0.2.1")}, "192.0.2.1 is taken by default/other"),
         (
             wish(pool="public"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.netlab import Node, node_in
+from contract.netlab import FOUR, SIX, Node, node_in
 from edgekube.network import netns
 
 
@@ -27,4 +27,11 @@ def namespace() -> Iterator[Path]:
 @pytest.fixture
 async def node(namespace: Path, tmp_path: Path) -> AsyncIterator[Node]:
     async with node_in(namespace, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=[FOUR, SIX], ids=["ip", "ip6"])
+async def each_node(request, namespace: Path, tmp_path: Path) -> AsyncIterator[Node]:
+    """The node, with what a test says in IPv4 done in either family."""
+    async with node_in(namespace, tmp_path, request.param) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Speaking for addresses on a LAN: the same rules in memory and with real ARP between namespaces."""
+"""Speaking for addresses on a LAN: the same rules in memory and with real ARP and NDP between namespaces."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from edgekube.network import arp, netns
-from edgekube.network.announce import Announcer, ArpLine, MemoryLan
+from edgekube.network import arp, ndp, netns
+from edgekube.network.announce import Announcer, MemoryLan
+from edgekube.network.claims import Say
+from edgekube.network.lanline import lan
 
-ADDRESS = "192.0.2.200"
+ADDRESS, ADDRESS6 = "192.0.2.200", "2001:db8::200"
 
 
 class MemoryWorld:
+    address = ADDRESS
+
     def __init__(self):
         self.lan = MemoryLan()
         self.lines = {}
@@ -37,6 +41,8 @@ class MemoryWorld:
 class ArpWorld:
     """A bridge, two machines and a client that asks, each in its namespace."""
 
+    address, prefix, kind = ADDRESS, "192.0.2.{}/24", arp.ETHERTYPE
+
     def __init__(self):
         self.tag = uuid.uuid4().hex[:6]
         self.macs = {}
@@ -48,7 +54,7 @@ class ArpWorld:
                 continue
             self.ip("switch", f"link add {name} type veth peer name eth0 netns {self.path(name).name}")
             self.ip("switch", f"link set {name} master lan up")
-            self.ip(name, f"addr add 192.0.2.{number}/24 dev eth0")
+            self.ip(name, f"addr add {self.prefix.format(number)} dev eth0")
             self.ip(name, "link set eth0 up")
             shown = self.ip(name, "-o link show eth0").split()
             self.macs[bytes.fromhex(shown[shown.index("link/ether") + 1].replace(":", ""))] = name
@@ -63,26 +69,33 @@ class ArpWorld:
 
     def _asker(self):
         made = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(arp.ETHERTYPE)
+            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(self.kind)
         )
-        made.bind(("eth0", arp.ETHERTYPE))
+        made.bind(("eth0", self.kind))
         return made
 
     def line(self, name):
-        return ArpLine(self.path(name))
+        return lan(self.path(name))
+
+    def question(self, mac, address):
+        return arp.build(arp.Arp(arp.REQUEST, mac, "192.0.2.3", bytes(6), address), to=arp.BROADCAST)
+
+    def answer(self, frame, address):
+        packet = arp.parse(frame)
+        told = packet and packet.operation == arp.REPLY and packet.sender == address
+        return packet.sender_mac if told else None
 
     async def who_has(self, address):
         loop = asyncio.get_running_loop()
         (mac,) = (mac for mac, name in self.macs.items() if name == "client")
-        frame = arp.build(arp.Arp(arp.REQUEST, mac, "192.0.2.3", bytes(6), address), to=arp.BROADCAST)
-        await loop.sock_sendall(self.asker, frame)
+        await loop.sock_sendall(self.asker, self.question(mac, address))
         found = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.3):
                 while True:
-                    packet = arp.parse(await loop.sock_recv(self.asker, 2048))
-                    if packet and packet.operation == arp.REPLY and packet.sender == address:
-                        found.append(self.macs[packet.sender_mac])
+                    told = self.answer(await loop.sock_recv(self.asker, 2048), address)
+                    if told is not None:
+                        found.append(self.macs[told])
         return found
 
     def plug(self, name, *, into):
@@ -94,9 +107,33 @@ class ArpWorld:
             netns.remove(self.path(name))
 
 
-@pytest.fixture(params=["memory", pytest.param("arp", marks=pytest.mark.root)])
+class NdpWorld(ArpWorld):
+    """The same with IPv6, where a switch that listens to MLD passes on only what was asked for."""
+
+    address, prefix, kind = ADDRESS6, "2001:db8::{}/64 nodad", ndp.ETHERTYPE
+
+    def __init__(self):
+        super().__init__()
+        self.ip("switch", "link set lan type bridge mcast_snooping 1 mcast_querier 1")
+
+    def question(self, mac, address):
+        group = ndp.group_of(address)
+        return ndp.build(ndp.Neighbour(ndp.SOLICITATION, mac, "2001:db8::3", group, address))
+
+    def answer(self, frame, address):
+        packet = ndp.parse(frame)
+        told = packet and packet.type == ndp.ADVERTISEMENT and packet.target == address
+        # Announcements are no answers.
+        return packet.mac if told and packet.flags & ndp.SOLICITED else None
+
+
+WORLDS = {"memory": MemoryWorld, "arp": ArpWorld, "ndp": NdpWorld}
+REAL = [pytest.param(name, marks=pytest.mark.root) for name in ("arp", "ndp")]
+
+
+@pytest.fixture(params=["memory", *REAL])
 async def world(request):
-    made = MemoryWorld() if request.param == "memory" else ArpWorld()
+    made = WORLDS[request.param]()
     made.announcers = {name: Announcer(made.line(name)) for name in ("one", "two")}
     tasks = [asyncio.ensure_future(announcer.run()) for announcer in made.announcers.values()]
     await asyncio.sleep(0)
@@ -109,33 +146,33 @@ async def world(request):
 
 async def until(world, *names):
     async with asyncio.timeout(20):
-        while await world.who_has(ADDRESS) != list(names):
+        while await world.who_has(world.address) != list(names):
             await asyncio.sleep(0.05)
 
 
 async def test_an_address_is_asked_for_first_and_then_answered(world):
-    world.announcers["one"].set_addresses({ADDRESS})
-    assert await world.who_has(ADDRESS) == []
+    world.announcers["one"].set_addresses({world.address})
+    assert await world.who_has(world.address) == []
     await until(world, "one")
     world.announcers["one"].set_addresses(set())
-    assert await world.who_has(ADDRESS) == []
+    assert await world.who_has(world.address) == []
 
 
 async def test_one_that_starts_gives_way_to_the_owner(world):
-    world.announcers["one"].set_addresses({ADDRESS})
+    world.announcers["one"].set_addresses({world.address})
     await until(world, "one")
-    world.announcers["two"].set_addresses({ADDRESS})
+    world.announcers["two"].set_addresses({world.address})
     await asyncio.sleep(3)
-    assert await world.who_has(ADDRESS) == ["one"]
+    assert await world.who_has(world.address) == ["one"]
 
 
 async def test_one_that_is_told_to_takes_over_at_once(world):
-    world.announcers["one"].set_addresses({ADDRESS})
+    world.announcers["one"].set_addresses({world.address})
     world.announcers["two"].set_addresses(set())
     await until(world, "one")
-    world.announcers["two"].set_addresses({ADDRESS})
+    world.announcers["two"].set_addresses({world.address})
     await asyncio.sleep(0.2)
-    assert await world.who_has(ADDRESS) == ["two"]
+    assert await world.who_has(world.address) == ["two"]
 
 
 async def test_of_two_owners_one_finds_out(world):
@@ -143,31 +180,31 @@ async def test_of_two_owners_one_finds_out(world):
         announcer.set_addresses(set())
     world.plug("one", into=False)
     for announcer in world.announcers.values():
-        announcer.set_addresses({ADDRESS})
+        announcer.set_addresses({world.address})
     await asyncio.sleep(0.2)
     world.plug("one", into=True)
     async with asyncio.timeout(20):
-        while len(await world.who_has(ADDRESS)) != 1:
+        while len(await world.who_has(world.address)) != 1:
             await asyncio.sleep(0.05)
 
 
 async def test_an_owner_that_was_cut_off_gives_way_when_it_is_back(world):
-    world.announcers["one"].set_addresses({ADDRESS})
+    world.announcers["one"].set_addresses({world.address})
     world.announcers["two"].set_addresses(set())
     await until(world, "one")
     world.plug("one", into=False)
-    world.announcers["two"].set_addresses({ADDRESS})
+    world.announcers["two"].set_addresses({world.address})
     await until(world, "two")
     world.plug("one", into=True)
     await until(world, "two")
     await asyncio.sleep(1.5)
-    assert await world.who_has(ADDRESS) == ["two"]
+    assert await world.who_has(world.address) == ["two"]
 
 
-@pytest.mark.root
-async def test_a_client_learns_the_new_owner_and_its_packets_follow(request):
+@pytest.mark.parametrize("kind", REAL)
+async def test_a_client_learns_the_new_owner_and_its_packets_follow(kind):
     """Seen by a real neighbour table: the announcement replaces the entry, no time-out is waited for."""
-    made = ArpWorld()
+    made = WORLDS[kind]()
     announcers = {name: Announcer(made.line(name)) for name in ("one", "two")}
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(announcer.run()) for announcer in announcers.values()]
@@ -178,7 +215,7 @@ async def test_a_client_learns_the_new_owner_and_its_packets_follow(request):
             await asyncio.sleep(0)
             for name in ("one", "two"):
                 for other, announcer in announcers.items():
-                    announcer.set_addresses({ADDRESS} if other == name else set())
+                    announcer.set_addresses({made.address} if other == name else set())
                 await asyncio.to_thread(ping, made)
                 assert made.macs[neighbour(made)] == name
         finally:
@@ -191,16 +228,82 @@ def ping(world):
     """Make the client's kernel ask; nobody answers the packet itself."""
 
     def send():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-            made.sendto(b"x", (ADDRESS, 9))
+        family = socket.AF_INET6 if ":" in world.address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as made:
+            made.sendto(b"x", (world.address, 9))
 
     netns.inside(world.path("client"), send)
 
 
 def neighbour(world):
     for _ in range(100):
-        words = world.ip("client", f"neigh show {ADDRESS}").split()
+        words = world.ip("client", f"neigh show {world.address}").split()
         if "lladdr" in words:
             return bytes.fromhex(words[words.index("lladdr") + 1].replace(":", ""))
         subprocess.run(["sleep", "0.05"], check=True)
     return pytest.fail("the client's kernel has no entry")
+
+
+class TestNdp:
+    """Against the letter of RFC 4861, and the kernel's own view of it."""
+
+    MAC = bytes.fromhex("020000000001")
+
+    def test_a_probe_is_a_solicitation_without_a_source(self):
+        frame = ndp.NdpTongue().to_all(Say.PROBE, ADDRESS6, self.MAC)
+        assert frame[:6] == bytes.fromhex("3333ff000200")
+        found = ndp.parse(frame)
+        assert found == ndp.Neighbour(
+            ndp.SOLICITATION, self.MAC, ndp.UNSPECIFIED, "ff02::1:ff00:200", ADDRESS6
+        )
+        # No source link-layer address where there is no source (4.3).
+        assert len(frame) == 14 + 40 + 24
+
+    def test_a_claim_overrides(self):
+        frame = ndp.NdpTongue().to_all(Say.ANNOUNCE, ADDRESS6, self.MAC)
+        assert frame[:6] == bytes.fromhex("333300000001")
+        assert ndp.parse(frame).flags == ndp.OVERRIDE
+        assert frame[-8:] == bytes.fromhex("0201") + self.MAC
+
+    def test_what_is_damaged_or_from_afar_is_not_heard(self):
+        frame = ndp.NdpTongue().to_all(Say.ANNOUNCE, ADDRESS6, self.MAC)
+        for place, value in (
+            (21, 254),
+            (20, 17),
+            (12, 8),
+            (54, 133),
+            (55, 1),
+            (57, frame[57] ^ 1),
+            (62, 0xFF),
+        ):
+            broken = bytearray(frame)
+            broken[place] = value
+            assert ndp.parse(bytes(broken)) is None, place
+        for size in range(len(frame)):
+            assert ndp.parse(frame[:size]) is None
+
+    def test_who_probes_is_answered_by_telling_all(self):
+        probe = ndp.NdpTongue().to_all(Say.PROBE, ADDRESS6, self.MAC)
+        other = bytes.fromhex("020000000002")
+        told = ndp.parse(ndp.NdpTongue().understand(probe).answer(other))
+        assert (told.destination, told.flags, told.mac) == (ndp.ALL_NODES, ndp.OVERRIDE, other)
+
+    @pytest.mark.root
+    async def test_the_kernels_duplicate_detection_finds_us(self):
+        """Another machine is given the address: it must learn that somebody has it."""
+        made = NdpWorld()
+        announcer = Announcer(made.line("one"))
+        task = asyncio.ensure_future(announcer.run())
+        try:
+            await asyncio.sleep(0)
+            announcer.set_addresses({ADDRESS6})
+            await until(made, "one")
+            made.ip("two", f"addr add {ADDRESS6}/64 dev eth0")
+            async with asyncio.timeout(20):
+                while "dadfailed" not in made.ip("two", "-6 addr show dev eth0"):
+                    await asyncio.sleep(0.05)
+            assert await made.who_has(ADDRESS6) == ["one"]
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            made.close()

@@ -11,11 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from contract.netlab import ADDRESSING, TCP, UDP, Servers, ask, connected, linux, names, node_in
+from contract.netlab import (
+    ADDRESSING,
+    FOUR,
+    SIX,
+    TCP,
+    UDP,
+    Servers,
+    ask,
+    connected,
+    linux,
+    names,
+    nftables,
+    node_in,
+)
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
 from edgekube.network import netns
 from edgekube.network.base import (
+    ANY,
     AddressesExhausted,
     Backend,
     Bandwidth,
@@ -27,6 +41,7 @@ from edgekube.network.base import (
 )
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
+from edgekube.network.nftables.layout import chain_of
 from edgekube.network.overlay import Mode
 from edgekube.proxy.services import ServiceProxy
 
@@ -89,10 +104,10 @@ class TestPodNetwork:
 
 WEB = Frontend("10.96.7.1", TCP, 80)
 WEB_UDP = Frontend("10.96.7.1", UDP, 80)
-PORT = Frontend("", TCP, 30080)
+PORT = Frontend(ANY, TCP, 30080)
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture(params=[*ADAPTERS, pytest.param("linux6", marks=pytest.mark.root)])
 async def service_rules(request, tmp_path):
     """The rules, with a way to ask who would answer a new connection: a pod's number, or None if refused."""
     backends = tuple(Backend(f"10.244.1.{number}", 8080, local=True) for number in (2, 3, 4))
@@ -112,7 +127,8 @@ async def service_rules(request, tmp_path):
         except ConnectionRefusedError:
             return None
 
-    async with node_in(request.getfixturevalue("namespace"), tmp_path) as node:
+    dialect = SIX if request.param == "linux6" else FOUR
+    async with node_in(request.getfixturevalue("namespace"), tmp_path, dialect) as node:
         yield node.rules, node.backends(0, 1, 2), over_the_wire, lambda: node.nft("flush", "ruleset")
 
 
@@ -196,117 +212,122 @@ class TestServiceRules:
 
 @pytest.mark.root
 class TestTraffic:
-    async def test_pods_reach_each_other_and_the_node(self, node):
-        target = Frontend(node.pods[1].address, TCP, 8080)
-        assert node.ask(target, pod=0) == [f"pod-1 {node.pods[0].address}"]
-        assert node.ask(target) == ["pod-1 10.244.1.1"]
-        before = await node.network.traffic("uid-1")
-        node.ask(target, pod=0, times=20)
-        after = await node.network.traffic("uid-1")
+    async def test_pods_reach_each_other_and_the_node(self, each_node):
+        target = Frontend(each_node.pods[1].address, TCP, 8080)
+        assert each_node.ask(target, pod=0) == [f"pod-1 {each_node.pods[0].address}"]
+        assert each_node.ask(target) == ["pod-1 10.244.1.1"]
+        before = await each_node.network.traffic("uid-1")
+        each_node.ask(target, pod=0, times=20)
+        after = await each_node.network.traffic("uid-1")
         assert after.received_packets >= before.received_packets + 60
         assert after.sent_bytes > before.sent_bytes
 
-    async def test_three_hundred_connections_over_three_backends(self, node):
-        forwarding = Forwarding("a/web:http", node.backends(0, 1, 2))
-        await node.rules.replace({WEB: forwarding, WEB_UDP: forwarding})
+    async def test_three_hundred_connections_over_three_backends(self, each_node):
+        forwarding = Forwarding("a/web:http", each_node.backends(0, 1, 2))
+        await each_node.rules.replace({WEB: forwarding, WEB_UDP: forwarding})
         for frontend in (WEB, WEB_UDP):
-            seen = names(node.ask(frontend, times=300))
+            seen = names(each_node.ask(frontend, times=300))
             assert sorted(seen) == ["pod-0", "pod-1", "pod-2"]
             assert all(98 <= count <= 102 for count in seen.values()), seen
         # From a pod, which is a backend itself.
-        assert len(names(node.ask(WEB, pod=0, times=30))) == 3
+        assert len(names(each_node.ask(WEB, pod=0, times=30))) == 3
 
-    async def test_a_pod_reaches_itself_through_a_service(self, node):
-        await node.rules.replace({WEB: Forwarding("a/web", node.backends(0))})
-        assert node.ask(WEB, pod=0) == ["pod-0 10.244.1.1"]
-        assert node.ask(WEB, pod=1) == [f"pod-0 {node.pods[1].address}"]
+    async def test_a_pod_reaches_itself_through_a_service(self, each_node):
+        await each_node.rules.replace({WEB: Forwarding("a/web", each_node.backends(0))})
+        assert each_node.ask(WEB, pod=0) == ["pod-0 10.244.1.1"]
+        assert each_node.ask(WEB, pod=1) == [f"pod-0 {each_node.pods[1].address}"]
 
-    async def test_node_ports_answer_on_the_nodes_addresses(self, node):
-        forwarding = Forwarding("a/web", node.backends(0, 1), masquerade=True)
+    async def test_node_ports_answer_on_the_nodes_addresses(self, each_node):
+        forwarding = Forwarding("a/web", each_node.backends(0, 1), masquerade=True)
         udp = PORT._replace(transport=UDP)
-        await node.rules.replace({PORT: forwarding, udp: forwarding})
-        assert len(names(node.ask(PORT, pod=2, times=4, address="10.244.1.1"))) == 2
-        assert node.ask(udp, pod=2, address="10.244.1.1")[0].endswith(" 10.244.1.1")
-        await node.rules.change({PORT: Forwarding("a/web", (), masquerade=True)}, [])
+        await each_node.rules.replace({PORT: forwarding, udp: forwarding})
+        assert len(names(each_node.ask(PORT, pod=2, times=4, address="10.244.1.1"))) == 2
+        assert each_node.ask(udp, pod=2, address="10.244.1.1")[0].endswith(" 10.244.1.1")
+        await each_node.rules.change({PORT: Forwarding("a/web", (), masquerade=True)}, [])
         with pytest.raises(ConnectionRefusedError):
-            node.ask(PORT, pod=2, address="10.244.1.1")
+            each_node.ask(PORT, pod=2, address="10.244.1.1")
 
-    async def test_refuses_at_once_from_node_and_pod(self, node):
-        await node.rules.replace({WEB: Forwarding("a/web", ()), WEB_UDP: Forwarding("a/web", ())})
+    async def test_refuses_at_once_from_node_and_pod(self, each_node):
+        await each_node.rules.replace({WEB: Forwarding("a/web", ()), WEB_UDP: Forwarding("a/web", ())})
         nobody = Frontend("10.96.7.77", TCP, 80)
         for frontend in (*[WEB] * 10, WEB_UDP, nobody):
             for pod in (None, 0):
                 # A datagram refused on its way out of the node itself is an error of send(2): EPERM.
                 with pytest.raises((ConnectionRefusedError, PermissionError)):
-                    node.ask(frontend, pod=pod)
+                    each_node.ask(frontend, pod=pod)
 
-    async def test_an_address_of_the_node_in_the_service_range_is_left_alone(self, node):
-        await node.rules.replace({})
-        servers = Servers()
-        servers.start(node.namespace, "dns", address="10.96.0.10", port=53)
+    async def test_an_address_of_the_node_in_the_service_range_is_left_alone(self, each_node):
+        await each_node.rules.replace({})
+        servers = Servers(each_node.dialect)
+        servers.start(each_node.namespace, "dns", address="10.96.0.10", port=53)
         try:
             here = Frontend("10.96.0.10", UDP, 53)
-            assert node.ask(here, pod=0) == [f"dns {node.pods[0].address}"]
-            assert names(node.ask(here)) == {"dns": 1}
-            assert names(node.ask(here._replace(transport=TCP))) == {"dns": 1}
+            assert each_node.ask(here, pod=0) == [f"dns {each_node.pods[0].address}"]
+            assert names(each_node.ask(here)) == {"dns": 1}
+            assert names(each_node.ask(here._replace(transport=TCP))) == {"dns": 1}
         finally:
             servers.stop()
 
-    async def test_live_connections_survive_changes(self, node):
-        await node.rules.replace({WEB: Forwarding("a/web", node.backends(0))})
-        client = netns.inside(Path(node.pods[1].netns), lambda: connected((WEB.address, WEB.port), TCP))
+    async def test_live_connections_survive_changes(self, each_node):
+        await each_node.rules.replace({WEB: Forwarding("a/web", each_node.backends(0))})
+        target = (each_node.dialect.at(WEB.address), WEB.port)
+        client = netns.inside(Path(each_node.pods[1].netns), lambda: connected(target, TCP))
         with closing(client):
             for step in range(3):
                 client.send(b"?")
                 assert client.recv(100).decode().startswith("pod-0 ")
                 if step == 0:
-                    await node.rules.change({WEB: Forwarding("a/web", node.backends(1))}, [])
+                    await each_node.rules.change({WEB: Forwarding("a/web", each_node.backends(1))}, [])
                 else:
-                    await node.rules.replace({WEB: Forwarding("a/web", node.backends(2))})
-            assert names(node.ask(WEB)) == {"pod-2": 1}
+                    await each_node.rules.replace({WEB: Forwarding("a/web", each_node.backends(2))})
+            assert names(each_node.ask(WEB)) == {"pod-2": 1}
 
-    async def test_a_datagram_client_moves_to_a_new_backend(self, node):
-        await node.rules.replace({WEB_UDP: Forwarding("a/dns", node.backends(0))})
-        client = netns.inside(
-            Path(node.pods[2].netns), lambda: connected((WEB_UDP.address, WEB_UDP.port), UDP)
-        )
+    async def test_a_datagram_client_moves_to_a_new_backend(self, each_node):
+        await each_node.rules.replace({WEB_UDP: Forwarding("a/dns", each_node.backends(0))})
+        target = (each_node.dialect.at(WEB_UDP.address), WEB_UDP.port)
+        client = netns.inside(Path(each_node.pods[2].netns), lambda: connected(target, UDP))
         with closing(client):
             for backend in (0, 1, 0):
-                await node.rules.change({WEB_UDP: Forwarding("a/dns", node.backends(backend))}, [])
+                await each_node.rules.change({WEB_UDP: Forwarding("a/dns", each_node.backends(backend))}, [])
                 client.send(b"?")
                 assert client.recv(100).decode().startswith(f"pod-{backend} ")
 
-    async def test_nft_can_read_what_was_written(self, node):
+    async def test_nft_can_read_what_was_written(self, each_node):
         frontends = [Frontend("10.96.7.1", transport, 80) for transport in Transport]
-        plain = Forwarding("a/web:http", node.backends(0, 1, 2))
-        sticky = Forwarding("a/sticky", node.backends(0, 1), affinity=10800, masquerade=True)
-        await node.rules.replace(
+        plain = Forwarding("a/web:http", each_node.backends(0, 1, 2))
+        sticky = Forwarding("a/sticky", each_node.backends(0, 1), affinity=10800, masquerade=True)
+        await each_node.rules.replace(
             dict.fromkeys(frontends, plain) | {PORT: sticky, WEB._replace(port=81): Forwarding("x", ())}
         )
-        listed = node.nft("list", "ruleset")
+        listed = each_node.nft("list", "ruleset")
+        said, frontend = each_node.dialect, each_node.dialect.front(frontends[2])
+        backend = said.at(each_node.pods[0].address)
         assert 'comment "a/web:http"' in listed
-        assert "10.96.7.1 . sctp . 80 : goto service-10.96.7.1/sctp/80" in listed
-        assert f"dnat ip to numgen inc mod 3 map {{ 0x00000000 : {node.pods[0].address} . 8080" in listed
-        assert "ct original ip daddr 10.96.0.0/16" in listed
+        assert f"{frontend.address} . sctp . 80 : goto {chain_of(frontend)}" in listed
+        assert f"dnat {said.name} to numgen inc mod 3 map {{ 0x00000000 : {backend} . 8080" in listed
+        assert f"ct original {said.name} daddr {said.at('10.96.0.0/16')}" in listed
+        assert "reject with tcp reset" in listed
         assert "meta mark set meta mark | 0x00004000" in listed
         # What it prints it can read again.
-        node.nft("-c", "-f", "-", given="flush ruleset\n" + listed)
+        each_node.nft("-c", "-f", "-", given="flush ruleset\n" + listed)
 
-    async def test_an_error_names_the_message(self, node):
-        wish = {WEB: Forwarding("a/web", node.backends(0))}
-        await node.rules.replace(wish)
-        node.nft("delete", "element", "ip", "edgekube", "services", "{ 10.96.7.1 . tcp . 80 }")
-        assert not await node.rules.intact()
+    async def test_an_error_names_the_message(self, each_node):
+        wish = {WEB: Forwarding("a/web", each_node.backends(0))}
+        await each_node.rules.replace(wish)
+        said = each_node.dialect
+        element = f"{{ {said.at(WEB.address)} . tcp . 80 }}"
+        each_node.nft("delete", "element", said.name, "edgekube", "services", element)
+        assert not await each_node.rules.intact()
         with pytest.raises(NetworkError, match=r"elements of services: No such file"):
-            await node.rules.change({}, [WEB])
+            await each_node.rules.change({}, [WEB])
 
-    async def test_other_programs_changes_do_not_matter(self, node):
-        await node.rules.replace({WEB: Forwarding("a/web", node.backends(0, 1, 2), affinity=9)})
-        assert await node.rules.intact()
-        node.nft("add", "table", "ip", "somebody")
-        assert await node.rules.intact()
-        node.nft("flush", "chain", "ip", "edgekube", "postrouting")
-        assert not await node.rules.intact()
+    async def test_other_programs_changes_do_not_matter(self, each_node):
+        await each_node.rules.replace({WEB: Forwarding("a/web", each_node.backends(0, 1, 2), affinity=9)})
+        assert await each_node.rules.intact()
+        each_node.nft("add", "table", "ip", "somebody")
+        assert await each_node.rules.intact()
+        each_node.nft("flush", "chain", each_node.dialect.name, "edgekube", "postrouting")
+        assert not await each_node.rules.intact()
 
 
 @pytest.mark.root
@@ -491,34 +512,39 @@ def routes() -> dict[str, str]:
 
 
 @pytest.mark.root
-async def test_the_proxy_programs_the_kernel_and_keeps_it_so(node):
+async def test_the_proxy_programs_the_kernel_and_keeps_it_so(each_node):
     mirror = Mirror()
-    spec = core_v1.ServiceSpec(cluster_ip=WEB.address, ports=(core_v1.ServicePort(name="http", port=80),))
+    said, rules = each_node.dialect, nftables(each_node.dialect)
+    rules.dialect = FOUR  # The proxy says what it means.
+    address = said.at(WEB.address)
+    port = core_v1.ServicePort(name="http", port=80)
+    spec = core_v1.ServiceSpec(cluster_ip=address, cluster_ips=(address,), ports=(port,))
     mirror.services.replace(
         [core_v1.Service(metadata=meta_v1.ObjectMeta(namespace="a", name="web"), spec=spec)]
     )
     mirror.pods.replace(())
-    mirror.endpoint_slices.replace([endpoint_slice(node.pods[0].address)])
-    proxy = asyncio.create_task(ServiceProxy(mirror, node.rules, "here", gather=0.01, check=0.05).run())
+    mirror.endpoint_slices.replace([endpoint_slice(said.at(each_node.pods[0].address))])
+    proxy = asyncio.create_task(ServiceProxy(mirror, rules, "here", gather=0.01, check=0.05).run())
 
     async def answered(expected: int) -> None:
         while True:
             with suppress(ConnectionRefusedError):
-                if names(await asyncio.to_thread(node.ask, WEB)) == {f"pod-{expected}": 1}:
+                if names(await asyncio.to_thread(each_node.ask, WEB)) == {f"pod-{expected}": 1}:
                     return
             await asyncio.sleep(0.02)
 
     async with asyncio.timeout(20):
         await answered(0)
-        mirror.endpoint_slices.set(endpoint_slice(node.pods[1].address))
+        mirror.endpoint_slices.set(endpoint_slice(said.at(each_node.pods[1].address)))
         await answered(1)
-        node.nft("flush", "ruleset")
-        while not await node.rules.intact():
+        each_node.nft("flush", "ruleset")
+        while not await rules.intact():
             await asyncio.sleep(0.02)
         await answered(1)
     proxy.cancel()
     with pytest.raises(asyncio.CancelledError):
         await proxy
+    rules.close()
 
 
 def endpoint_slice(address: str) -> discovery_v1.EndpointSlice:
@@ -526,7 +552,7 @@ def endpoint_slice(address: str) -> discovery_v1.EndpointSlice:
         metadata=meta_v1.ObjectMeta(
             namespace="a", name="web-1", labels={"kubernetes.io/service-name": "web"}
         ),
-        address_type="IPv4",
+        address_type="IPv6" if ":" in address else "IPv4",
         endpoints=(discovery_v1.Endpoint(addresses=(address,)),),
         ports=(discovery_v1.EndpointPort(name="http", port=8080),),
     )

@@ -16,7 +16,7 @@ import pytest
 
 from contract.netlab import TCP, Servers, ask, connected, nftables
 from edgekube.network import netns
-from edgekube.network.base import Attachment, Backend, Forwarding, Frontend, NetworkError, Peer
+from edgekube.network.base import ANY, Attachment, Backend, Forwarding, Frontend, NetworkError, Peer
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
 from edgekube.network.netlink import Netlink
 from edgekube.network.overlay import Mode
@@ -215,7 +215,7 @@ async def test_services_lead_through_the_tunnel(world):
     try:
         rules = nftables()
         behind = (Backend(b.pod.address, 8080),)
-        web, port = Frontend("10.96.7.1", TCP, 80), Frontend("", TCP, 30080)
+        web, port = Frontend("10.96.7.1", TCP, 80), Frontend(ANY, TCP, 30080)
         await rules.replace(
             {web: Forwarding("a/web", behind), port: Forwarding("a/web", behind, masquerade=True)}
         )

@@ -15,7 +15,8 @@ import urllib.request
 from collections import Counter
 
 PATIENCE = 5.0
-A, SRV, PTR = 1, 33, 12
+A, SRV, PTR, AAAA = 1, 33, 12, 28
+TYPES = {"": A, "SRV": SRV, "PTR": PTR, "AAAA": AAAA}
 
 
 def fetch(url):
@@ -103,6 +104,105 @@ def serve_datagrams(port, answer):
                 line.sendto(answer.encode(), sender)
 
 
+DATA, INIT, INIT_ACK, SACK, COOKIE_ECHO, COOKIE_ACK = 0, 1, 2, 3, 10, 11
+"""Chunk types of SCTP (RFC 9260, 3.2)."""
+TAG, COOKIE = 0x5EED, b"a cookie"
+
+
+def associate(host, port, count):
+    """Who answers how many of `count` associations, by packets made here: kernels may lack SCTP sockets."""
+    answers = Counter()
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP) as line:
+        line.connect((host, 0))
+        for number in range(int(count)):
+            answers[associated(line, 20000 + os.getpid() % 10000 + number, int(port))] += 1
+    say(answers)
+
+
+def associated(line, mine, port):
+    """One association (RFC 9260, 5.1) with one message each way; the other's, or what was missing."""
+    steps = (
+        (INIT, struct.pack(">IIHHI", TAG, 65536, 1, 1, 1), INIT_ACK),
+        (COOKIE_ECHO, COOKIE, COOKIE_ACK),
+        (DATA, struct.pack(">IHHI", 1, 0, 0, 0) + b"who?", DATA),
+    )
+    theirs, body = 0, b""
+    for kind, value, wanted in steps:
+        line.send(packet(mine, port, theirs, kind, value))
+        body = awaited(line, (port, mine), wanted)
+        if body is None:
+            return f"no chunk {wanted}"
+        if wanted == INIT_ACK:
+            (theirs,) = struct.unpack(">I", body[:4])
+    line.send(packet(mine, port, theirs, SACK, struct.pack(">IIHH", 1, 65536, 0, 0)))
+    return body[12:].rstrip(b"\0").decode()
+
+
+def awaited(line, ports, wanted):
+    """The value of the next chunk of this type between these ports; None when none comes in time."""
+    ends = time.monotonic() + PATIENCE
+    while (left := ends - time.monotonic()) > 0:
+        line.settimeout(left)
+        try:
+            data = line.recv(4096)
+        except OSError:
+            return None
+        source, target, kind, value = parsed(data)
+        if (source, target) == ports and kind == wanted:
+            return value
+    return None
+
+
+def serve_associations(port, answer):
+    """The other side of `associate`, until killed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP) as line:
+        say("listening")
+        while True:
+            data, sender = line.recvfrom(4096)
+            source, target, kind, value = parsed(data)
+            if target != int(port):
+                continue
+            for reply, body in replies(kind, value, answer.encode()):
+                # The tag is that of the INIT: all of `associate`'s are one.
+                line.sendto(packet(target, source, TAG, reply, body), (sender[0], 0))
+
+
+def replies(kind, value, answer):
+    if kind == INIT:
+        yield INIT_ACK, struct.pack(">IIHHI", TAG, 65536, 1, 1, 1) + struct.pack(">HH", 7, 12) + COOKIE
+    elif kind == COOKIE_ECHO and value == COOKIE:
+        yield COOKIE_ACK, b""
+    elif kind == DATA and value[12:] == b"who?":
+        yield SACK, struct.pack(">IIHH", 1, 65536, 0, 0)
+        yield DATA, struct.pack(">IHHI", 1, 0, 0, 0) + answer
+
+
+def parsed(data):
+    """Ports, type and value of the first chunk of an IPv4 packet."""
+    data = data[(data[0] & 15) * 4 :]
+    source, target = struct.unpack(">HH", data[:4])
+    kind, _, length = struct.unpack(">BBH", data[12:16])
+    return source, target, kind, data[16 : 12 + length]
+
+
+def packet(source, target, tag, kind, value):
+    """A packet of one chunk; data is a whole message."""
+    flags = 3 if kind == DATA else 0
+    chunk = struct.pack(">BBH", kind, flags, 4 + len(value)) + value + b"\0" * (-len(value) % 4)
+    bare = struct.pack(">HHII", source, target, tag, 0) + chunk
+    return bare[:8] + struct.pack("<I", crc32c(bare)) + bare[12:]
+
+
+def crc32c(data):
+    """The checksum of SCTP (RFC 9260, appendix A)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
 def resolve(server, *names):
     """The answers to `name` (A) or `TYPE:name`, sorted."""
     say([ask(server, name) for name in names])
@@ -110,7 +210,7 @@ def resolve(server, *names):
 
 def ask(server, question):
     kind, _, name = question.rpartition(":")
-    number = {"": A, "SRV": SRV, "PTR": PTR}[kind]
+    number = TYPES[kind]
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     query = struct.pack(">6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", number, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
@@ -130,6 +230,8 @@ def ask(server, question):
         data, at = at + 10, at + 10 + length
         if number == A:
             found.append(socket.inet_ntoa(reply[data:at]))
+        elif number == AAAA:
+            found.append(socket.inet_ntop(socket.AF_INET6, reply[data : data + 16]))
         elif number == SRV:
             found.append(
                 f"{struct.unpack('>H', reply[data + 4 : data + 6])[0]} {read_name(reply, data + 6)[0]}"
@@ -158,7 +260,17 @@ def say(answer):
 
 ACTIONS = {
     function.__name__: function
-    for function in (get, spread, steady, hold, datagrams, serve_datagrams, resolve)
+    for function in (
+        get,
+        spread,
+        steady,
+        hold,
+        datagrams,
+        serve_datagrams,
+        associate,
+        serve_associations,
+        resolve,
+    )
 }
 
 if __name__ == "__main__":

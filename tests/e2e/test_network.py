@@ -1,8 +1,9 @@
 """
-Pods, nodes and Services of three nodes on two LANs: what reaches what, and by whom it is answered.
+Pods, nodes and Services of three nodes: what reaches what, and by whom it is answered.
 
-node1 and node3 share a LAN (host routes), node2 is behind a router (VXLAN); a client machine on each LAN
-knows nothing of the cluster.
+Everything twice: over host routes, all nodes on one LAN, and over VXLAN, the nodes on two LANs with a
+router between and forced to it also where they are neighbours. A client machine on each LAN knows
+nothing of the cluster.
 """
 
 import contextlib
@@ -59,6 +60,7 @@ SERVICES = {
     },
     "echo": {"type": "NodePort", "ports": [{"port": 9000}]},
     "udp": {"ports": [{"port": 5353, "protocol": "UDP"}]},
+    "sctp": {"ports": [{"port": 3868, "protocol": "SCTP"}]},
     "each": {"clusterIP": "None", "ports": [{"name": "http", "port": 8080}]},
 }
 
@@ -112,9 +114,16 @@ class World:
         return self.services[service]["ports"][0]["nodePort"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with running_lab(tmp_path_factory.mktemp("net"), name="ek-net", nodes=3, lans=2) as cluster:
+WAYS = {"routes": 1, "vxlan": 2}
+"""LANs by the way to other nodes' pods."""
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def world(tmp_path_factory, request):
+    way = request.param
+    with running_lab(
+        tmp_path_factory.mktemp("net"), name=f"ek-{way}", nodes=3, lans=WAYS[way], network=way
+    ) as cluster:
         yield World(cluster).fill()
 
 
@@ -130,12 +139,14 @@ def test_nodes_reach_pods_of_all_nodes(world):
         assert found == list(world.pods)
 
 
-def test_neighbours_take_the_lan_and_others_the_tunnel(world):
-    ways = world.lab.run("node1", ["ip", "route"]).stdout
-    by = {node: next(line for line in ways.splitlines() if world.pods[node].address.rpartition(".")[0] in line)
-          for node in ("node2", "node3")}  # fmt: skip
-    assert f"via {world.lab.address('node3')} dev eth0" in by["node3"]
-    assert "dev eth0" not in by["node2"]
+def test_the_way_is_the_one_wished_for(world):
+    ways = world.lab.run("node1", ["ip", "route"]).stdout.splitlines()
+    for node in ("node2", "node3"):
+        prefix = world.pods[node].address.rpartition(".")[0]
+        way = next(line for line in ways if prefix in line)
+        direct = f"via {world.lab.address(node)} dev eth0" in way
+        assert direct == (world.lab.options.network == "routes"), way
+        assert direct == ("dev eth0" in way)
 
 
 def test_services_take_turns_exactly(world):
@@ -182,6 +193,15 @@ def test_datagrams_take_turns_too(world):
             assert set(counts) == set(world.lab.names)
             # A port the kernel gives twice within seconds belongs to a flow that has its backend.
             assert all(28 <= count <= 32 for count in counts.values()), counts
+
+
+def test_associations_take_turns_too(world):
+    with contextlib.ExitStack() as stack:
+        for node, pod in world.pods.items():
+            stack.enter_context(pod.serving("serve_associations", "3868", node))
+        for source in (world.pods["node1"], world.nodes["node2"]):
+            counts = source.ask("associate", world.services["sctp"]["clusterIP"], 3868, 9)
+            assert counts == dict.fromkeys(world.lab.names, 3), source.machine
 
 
 def test_a_sticky_service_stays_with_its_backend(world):
@@ -297,9 +317,8 @@ def test_a_flushed_table_is_back_in_seconds(world):
 def test_a_node_with_a_new_address_is_followed(world):
     """As DHCP gives another one: its neighbour, and who comes by the tunnel, reach its pods again."""
     old, new = world.lab.address("node3"), "10.50.0.112"
-    script = (
-        f"ip address delete {old}/24 dev eth0 && ip address add {new}/24 dev eth0 &&"
-        " ip route replace 10.51.0.0/24 via 10.50.0.1"
+    script = f"ip address delete {old}/24 dev eth0 && ip address add {new}/24 dev eth0" + "".join(
+        f" && ip route replace {net} via {by}" for net, by in world.lab.places["node3"].routes
     )
     assert world.lab.run("node3", ["sh", "-c", script]).returncode == 0
     target = f"http://{world.pods['node3'].address}:8080/"

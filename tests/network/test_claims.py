@@ -89,9 +89,9 @@ def test_it_speaks_only_for_what_was_wished_and_always_ends_in_one_state(steps):
 
 def test_packets():
     mac, other = bytes(range(6)), bytes(range(6, 12))
-    claim = arp.parse(arp.to_all(Say.ANNOUNCE, A, mac))
+    claim = arp.parse(arp.ArpTongue().to_all(Say.ANNOUNCE, A, mac))
     assert claim == arp.Arp(arp.REQUEST, mac, A, bytes(6), A)
-    asked = arp.parse(arp.to_all(Say.PROBE, A, other))
+    asked = arp.parse(arp.ArpTongue().to_all(Say.PROBE, A, other))
     assert asked.sender == "0.0.0.0"
     assert arp.parse(arp.answer(asked, mac)) == arp.Arp(arp.REPLY, mac, A, other, "0.0.0.0")
     assert arp.parse(b"\0" * 60) is None

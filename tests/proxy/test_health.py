@@ -53,6 +53,15 @@ def test_ready_endpoints_of_this_node_count(endpoints, count):
     assert plan_check(service(), given, "here") == Check(WEB, 31000, count)
 
 
+def test_a_service_counts_the_pods_of_its_first_family():
+    both = (
+        piece(("10.244.1.2", "here", {})),
+        piece(*[("fd00::2", "here", {}), ("fd00::3", "here", {})], family="IPv6"),
+    )
+    for families, count in ((("IPv4", "IPv6"), 1), (("IPv6", "IPv4"), 2), ((), 1)):
+        assert plan_check(service(ip_families=families), both, "here") == Check(WEB, 31000, count)
+
+
 @pytest.mark.parametrize(
     "spec", [{"type": "NodePort"}, {"external_traffic_policy": "Cluster"}, {"health_check_node_port": 0}]
 )
@@ -87,12 +96,12 @@ async def running(checks: HealthChecks):
             await task
 
 
-async def status(port: int) -> int:
+async def status(port: int, *, host: str = "127.0.0.1") -> int:
     """Return the HTTP status; waits until somebody listens."""
     async with asyncio.timeout(20):
         while True:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection(host, port)
                 break
             except ConnectionRefusedError:
                 await asyncio.sleep(0.01)
@@ -102,7 +111,7 @@ async def status(port: int) -> int:
 
 
 async def test_listens_where_it_is_told_and_no_longer():
-    checks, port, other = HealthChecks(host="127.0.0.1"), unused(), unused()
+    checks, port, other = HealthChecks(hosts=["127.0.0.1"]), unused(), unused()
     async with running(checks):
         checks.put(WEB, Check(WEB, port, 1))
         assert await status(port) == 200
@@ -125,7 +134,7 @@ async def test_listens_where_it_is_told_and_no_longer():
 
 
 async def test_a_port_somebody_else_has_does_not_stop_the_others():
-    checks, port = HealthChecks(host="127.0.0.1"), unused()
+    checks, port = HealthChecks(hosts=["127.0.0.1"]), unused()
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -136,7 +145,7 @@ async def test_a_port_somebody_else_has_does_not_stop_the_others():
 
 
 async def test_a_client_that_says_nothing_sensible_is_let_go():
-    checks, port = HealthChecks(host="127.0.0.1"), unused()
+    checks, port = HealthChecks(hosts=["127.0.0.1"]), unused()
     async with running(checks):
         checks.put(WEB, Check(WEB, port, 1))
         await status(port)
@@ -147,3 +156,10 @@ async def test_a_client_that_says_nothing_sensible_is_let_go():
                 with suppress(ConnectionResetError):
                     assert await reader.read() == b""
         assert await status(port) == 200
+
+
+async def test_answers_in_both_families():
+    checks, port = HealthChecks(hosts=["127.0.0.1", "::1"]), unused()
+    async with running(checks):
+        checks.put(WEB, Check(WEB, port, 1))
+        assert await status(port) == await status(port, host="::1") == 200

@@ -8,13 +8,13 @@ import pytest
 
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.control.mirror import Mirror
-from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.base import ANY, ANY6, Backend, Forwarding, Frontend, Transport
 from edgekube.network.memory import MemoryPodNetwork, MemoryServiceRules
 from edgekube.proxy.hostports import plan_host_ports
 from edgekube.proxy.services import ServiceProxy
 
 TCP, UDP = Transport.TCP, Transport.UDP
-PORT = Frontend("", TCP, 8080)
+PORT = Frontend(ANY, TCP, 8080)
 
 
 def pod(*ports, name="web", uid="uid-web", address="", **spec) -> core_v1.Pod:
@@ -31,7 +31,7 @@ def pod(*ports, name="web", uid="uid-web", address="", **spec) -> core_v1.Pod:
     [
         ({"host_port": 8080}, PORT),
         ({"host_port": 8080, "host_ip": "0.0.0.0"}, PORT),
-        ({"host_port": 53, "protocol": "UDP"}, Frontend("", UDP, 53)),
+        ({"host_port": 53, "protocol": "UDP"}, Frontend(ANY, UDP, 53)),
         ({"host_port": 8080, "host_ip": "10.50.0.1"}, Frontend("10.50.0.1", TCP, 8080)),
         ({"host_port": 8080, "host_ip": "127.0.0.1"}, None),
         ({"host_port": 8080, "host_ip": "fd00::1"}, None),
@@ -58,7 +58,7 @@ def test_sidecars_have_host_ports_and_other_init_containers_none():
         return core_v1.Container(name=f"c{number}", ports=ports, restart_policy=policy)
 
     made = plan_host_ports(pod(init_containers=(init(1, "Always"), init(2, ""))), "10.244.1.2")
-    assert set(made) == {Frontend("", TCP, 1)}
+    assert set(made) == {Frontend(ANY, TCP, 1)}
 
 
 @asynccontextmanager
@@ -121,3 +121,19 @@ class TestLoop:
             await network.attach("uid-web", "web", sysctls={})
             await asyncio.sleep(5)
             assert rules.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "frontends"),
+    [
+        ("", {Frontend(ANY, TCP, 8080): "10.244.1.2", Frontend(ANY6, TCP, 8080): "fd00:1::2"}),
+        ("0.0.0.0", {Frontend(ANY, TCP, 8080): "10.244.1.2"}),
+        ("::", {Frontend(ANY6, TCP, 8080): "fd00:1::2"}),
+        ("2001:DB8::1", {Frontend("2001:db8::1", TCP, 8080): "fd00:1::2"}),
+        ("::1", {}),
+    ],
+)
+def test_a_pod_of_both_families_is_reached_by_both(host, frontends):
+    port = {"container_port": 80, "host_port": 8080, "host_ip": host}
+    made = plan_host_ports(pod(port), "10.244.1.2", "fd00:1::2")
+    assert {frontend: rule.backends[0].address for frontend, rule in made.items()} == frontends

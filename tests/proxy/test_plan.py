@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
-from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.base import ANY, ANY6, Backend, Forwarding, Frontend, Transport
 from edgekube.proxy.plan import Here, Wishes, difference, plan_service
 
 TCP, UDP = Transport.TCP, Transport.UDP
@@ -76,7 +76,6 @@ def test_services_without_a_cluster_ip_have_no_rules():
         {"cluster_ip": "None"},
         {"cluster_ip": ""},
         {"type": "ExternalName", "external_name": "example.org"},
-        {"cluster_ip": "fd00::1"},
     ):
         assert plan_service(service(**spec), slices(endpoint("10.244.2.5")), HERE) == {}
 
@@ -94,7 +93,7 @@ def test_node_ports_and_other_outer_addresses_hide_the_client():
     }
     made = plan_service(service(**spec), slices(endpoint("10.244.2.5")), HERE)
     assert {frontend for frontend, rule in made.items() if rule.masquerade} == {
-        Frontend("", TCP, 30080),
+        Frontend(ANY, TCP, 30080),
         Frontend("192.0.2.7", TCP, 80),
     }
     assert not made[CLUSTER].masquerade
@@ -106,7 +105,7 @@ def test_local_policies_keep_to_this_node():
     assert backends(given, internal_traffic_policy="Local") == near
     ports = (core_v1.ServicePort(name="http", port=80, node_port=30080),)
     made = plan_service(service(type="NodePort", ports=ports, external_traffic_policy="Local"), given, HERE)
-    assert made[Frontend("", TCP, 30080)] == Forwarding("a/web:http", near, inside=made[CLUSTER].backends)
+    assert made[Frontend(ANY, TCP, 30080)] == Forwarding("a/web:http", near, inside=made[CLUSTER].backends)
     assert len(made[CLUSTER].backends) == 2
 
 
@@ -148,7 +147,7 @@ def test_external_traffic_kept_on_the_node(near, far, outside, inside, silent):
     }
     made = plan_service(service(**spec), slices(*given), HERE)
     wish = Forwarding("a/web:http", outside, inside=inside, silent=silent)
-    assert made[Frontend("", TCP, 30080)] == made[Frontend("192.0.2.7", TCP, 80)] == wish
+    assert made[Frontend(ANY, TCP, 30080)] == made[Frontend("192.0.2.7", TCP, 80)] == wish
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_source_ranges_hold_for_the_balancers_address_only(ranges, expected):
     balanced = Frontend("192.0.2.9", TCP, 80)
     assert {frontend: rule.sources for frontend, rule in made.items()} == {
         CLUSTER: (),
-        Frontend("", TCP, 30080): (),
+        Frontend(ANY, TCP, 30080): (),
         Frontend("192.0.2.7", TCP, 80): (),
         balanced: expected,
     }
@@ -251,7 +250,7 @@ def test_every_transport_has_frontends(transport):
     ports = (core_v1.ServicePort(name="http", port=80, protocol=transport.name, node_port=30080),)
     given = slices(endpoint("10.244.2.5"), protocol=transport.name)
     made = plan_service(service(type="NodePort", ports=ports), given, HERE)
-    assert set(made) == {Frontend("10.96.0.1", transport, 80), Frontend("", transport, 30080)}
+    assert set(made) == {Frontend("10.96.0.1", transport, 80), Frontend(ANY, transport, 30080)}
 
 
 FRONTENDS = st.sampled_from([Frontend(f"10.96.0.{number}", TCP, 80) for number in range(4)])
@@ -300,3 +299,62 @@ def test_packets_go_to_the_best_endpoints_there_are(states):
     ready = {address for address, state in named if state.get("ready") is not False}
     ending = {address for address, state in named if state.get("serving") and state.get("terminating")}
     assert chosen == (ready or ending)
+
+
+def slices6(*endpoints: discovery_v1.Endpoint, port: int = 8080):
+    return tuple(msgspec.structs.replace(item, address_type="IPv6") for item in slices(*endpoints, port=port))
+
+
+SIX = Frontend("fd00:96::1", TCP, 80)
+DUAL = {"cluster_ip": "10.96.0.1", "cluster_ips": ("10.96.0.1", "fd00:96::1")}
+
+
+def test_each_family_of_a_service_has_its_own_endpoints():
+    both = (*slices(endpoint("10.244.2.5")), *slices6(endpoint("fd00:2::5"), endpoint("FD00:2::0006")))
+    made = plan_service(service(**DUAL), both, HERE)
+    assert made == {
+        CLUSTER: Forwarding("a/web:http", (Backend("10.244.2.5", 8080),)),
+        SIX: Forwarding("a/web:http", (Backend("fd00:2::5", 8080), Backend("fd00:2::6", 8080))),
+    }
+    # One of the two has no endpoints: it refuses, the other serves.
+    assert plan_service(service(**DUAL), slices6(endpoint("fd00:2::5")), HERE)[CLUSTER].backends == ()
+
+
+def test_a_service_of_one_family_has_no_rules_of_the_other():
+    both = (*slices(endpoint("10.244.2.5")), *slices6(endpoint("fd00:2::5")))
+    outer = {"type": "LoadBalancer", "external_ips": ("192.0.2.7", "2001:db8::7")}
+    ports = (core_v1.ServicePort(name="http", port=80, node_port=30080),)
+    four = plan_service(service(ports=ports, **outer), both, HERE)
+    assert set(four) == {CLUSTER, Frontend(ANY, TCP, 30080), Frontend("192.0.2.7", TCP, 80)}
+    only = {"cluster_ip": "fd00:96::1", "cluster_ips": ("fd00:96::1",)}
+    six = plan_service(service(ports=ports, **outer, **only), both, HERE)
+    assert set(six) == {SIX, Frontend(ANY6, TCP, 30080), Frontend("2001:db8::7", TCP, 80)}
+    assert {backend.address for rule in six.values() for backend in rule.backends} == {"fd00:2::5"}
+
+
+def test_node_ports_and_balanced_addresses_are_per_family():
+    given = service(
+        **DUAL,
+        type="LoadBalancer",
+        ports=(core_v1.ServicePort(name="http", port=80, node_port=30080),),
+        external_traffic_policy="Local",
+        load_balancer_source_ranges=("192.0.2.0/24", " 2001:db8::/64", "2001:db8:0:1::/64"),
+    )
+    ingress = tuple(core_v1.LoadBalancerIngress(ip=ip) for ip in ("192.0.2.7", "2001:db8::7"))
+    status = core_v1.ServiceStatus(load_balancer=core_v1.LoadBalancerStatus(ingress=ingress))
+    both = (
+        *slices(endpoint("10.244.1.5", node="here")),
+        *slices6(endpoint("fd00:1::5", node="here"), endpoint("fd00:2::5")),
+    )
+    made = plan_service(msgspec.structs.replace(given, status=status), both, HERE)
+    four, six = made[Frontend(ANY, TCP, 30080)], made[Frontend(ANY6, TCP, 30080)]
+    assert (four.backends, four.inside) == ((Backend("10.244.1.5", 8080, local=True),), ())
+    assert six.backends == (Backend("fd00:1::5", 8080, local=True),)
+    assert len(six.inside) == 2
+    assert made[Frontend("192.0.2.7", TCP, 80)].sources == ("192.0.2.0/24",)
+    assert made[Frontend("2001:db8::7", TCP, 80)].sources == ("2001:db8::/63",)
+
+
+def test_slices_of_names_are_nobodys():
+    named = msgspec.structs.replace(slices(endpoint("example.org"))[0], address_type="FQDN")
+    assert plan_service(service(), (named,), HERE)[CLUSTER].backends == ()

@@ -10,7 +10,7 @@ import pytest
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1, meta_v1
 from edgekube.control.mirror import Mirror
-from edgekube.network.base import Backend, Flows, Frontend, NetworkError, Transport
+from edgekube.network.base import Backend, Frontend, NetworkError, Transport
 from edgekube.network.memory import MemoryServiceRules
 from edgekube.proxy.services import ServiceProxy
 
@@ -192,14 +192,6 @@ class TestServiceProxy:
             await asyncio.sleep(5)
             assert rules.failures == 0
             assert addresses(rules) == ["10.244.1.2"]
-
-    async def test_says_once_that_the_table_of_connections_is_full(self, caplog):
-        mirror, rules = synced(), MemoryServiceRules()
-        async with running(ServiceProxy(mirror, rules, "here", check=10)):
-            for known, times in ((10, 0), (96, 1), (99, 1), (50, 1), (100, 2)):
-                rules.tracked = Flows(known, 100)
-                await asyncio.sleep(20)
-                assert caplog.text.count("nf_conntrack_max") == times
 
     async def test_leaves_out_the_nodes_own_addresses(self):
         mirror, rules = synced(), MemoryServiceRules()

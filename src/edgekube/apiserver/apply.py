@@ -74,10 +74,10 @@ class _Wish:
         """Return the object to store."""
         view = self._exchange.view
         if view is None:
-            return self._applied(live)
-        return await view.stored(self._applied(await view.shown(live) if live else live))
+            return await self._applied(live)
+        return await view.stored(await self._applied(await view.shown(live) if live else live))
 
-    def _applied(self, live: Tree) -> Tree:
+    async def _applied(self, live: Tree) -> Tree:
         exchange = self._exchange
         row = exchange.view.row if exchange.view else exchange.target.row
         before = readable((live.get("metadata") or {}).get("managedFields") or [])
@@ -88,24 +88,32 @@ class _Wish:
         )
         untracked = row.durability is Durability.VOLATILE
         try:
-            found = self._merged(row, before, bare, force=self._force or untracked)
+            found = await self._merged(row, before, bare, force=self._force or untracked)
         except managed.Conflicts as error:
             if self._manager != KUBECTL or not self._wrote_before(row, bare, error):
                 raise _conflict(error) from error
-            found = self._merged(row, before, bare, force=True)
+            found = await self._merged(row, before, bare, force=True)
         tree = {**found.tree, "metadata": dict(found.tree["metadata"])}
         keep(tree, {} if untracked else found.managers)
         return tree
 
-    def _merged(
+    async def _merged(
         self, row: AnyResource, before: managed.Managers, bare: Tree, *, force: bool
     ) -> managed.Applied:
         registry, target = self._exchange.parts.registry, self._exchange.target
         who = managed.manager(managed.APPLY, self._manager, row.api_version, target.subresource)
+        now, untouched = timestamp(registry.now()), ignored(row, target.subresource)
         try:
+            if any(owned.api_version != row.api_version for owned in before.values()) and (
+                forms := registry.fields.forms(target.row)
+            ):
+                return await managed.across.applied(
+                    before, bare, self._config, forms=forms, who=who, version=row.api_version, now=now,
+                    force=force, ignored=untouched,
+                )  # fmt: skip
             return managed.applied(
                 before, bare, self._config, shape=registry.fields.shape_of(row), who=who, version=row.api_version,
-                now=timestamp(registry.now()), force=force, ignored=ignored(row, target.subresource),
+                now=now, force=force, ignored=untouched,
             )  # fmt: skip
         except managed.Untyped as error:
             name = f"{target.namespace}/{target.name}; {row.api_version}, Kind={row.kind}"

@@ -23,6 +23,8 @@ from edgekube.apiserver.versions import Versions, View
 
 LONGEST_MANAGER = 128
 DRY_RUN = ("", "All")
+WHOLE = frozenset({"", "status"})
+"""Subresources that show the object itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ class Exchange:
             dry_run=bool(dry_run),
             validation=self.query.get("fieldValidation", ""),
             manager=self._manager(),
+            version=self.view.row.api_version if self.view and self.target.subresource in WHOLE else "",
             warnings=self.warnings,
             notes=self.request.notes,
         )

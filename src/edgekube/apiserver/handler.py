@@ -13,10 +13,11 @@ from edgekube.apiserver import virtual
 from edgekube.apiserver.audit.auditor import Auditor, Record
 from edgekube.apiserver.authz import Access
 from edgekube.apiserver.codec import yaml_of
-from edgekube.apiserver.exchange import Exchange, Parts, Serve
+from edgekube.apiserver.exchange import WHOLE, Exchange, Parts, Serve
 from edgekube.apiserver.fairness.gate import Gate
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.negotiate import PROTOBUF, YAML, choose, not_acceptable
+from edgekube.apiserver.passage import Passages
 from edgekube.apiserver.present import Presenter
 from edgekube.apiserver.registry import problems
 from edgekube.apiserver.request import Request, Response
@@ -58,6 +59,8 @@ class Handler:
         self._presenter = presenter
         self._pages = pages
         self._metrics = metrics
+        self.passages = Passages(gate, metrics, parts.authorization, auditor, failure)
+        """For requests that somebody else answers."""
 
     async def answer(self, request: Request) -> Response:
         """Return the answer, also when it is an error."""
@@ -184,10 +187,6 @@ def _in_protobuf(exchange: Exchange, response: Response) -> Response:
     elif not fallback:
         raise not_acceptable()
     return response
-
-
-WHOLE = frozenset({"", "status"})
-"""Subresources that show the object itself."""
 
 
 async def _viewed(exchange: Exchange, view: View, serve: Serve) -> Response:

@@ -4,11 +4,12 @@ from collections.abc import Container, Sequence
 from datetime import datetime
 
 from edgekube.api import managed
-from edgekube.api.managed import BuiltIn, Manager, Managers, Shape
+from edgekube.api.managed import BuiltIn, Manager, Managers, Shape, across
 from edgekube.api.resource import AnyResource, Durability
 from edgekube.api.schema import Schemas
 from edgekube.apiserver.registry.meta import timestamp
 from edgekube.apiserver.request import Tree
+from edgekube.apiserver.versions import Convert, Versions
 
 RESET: list[Tree] = [{}]
 """What a client sends to forget all owners."""
@@ -18,8 +19,9 @@ NOT_STATUS, OTHER = frozenset({"f:status"}), frozenset({"f:spec", "f:data"})
 class FieldManager:
     """Keeps the owners of every object that is kept on disk."""
 
-    def __init__(self, schemas: Schemas) -> None:
+    def __init__(self, schemas: Schemas, versions: Versions | None = None) -> None:
         self._schemas = schemas
+        self._versions = versions or Versions({})
         self._built_in = BuiltIn(schemas.definition)
         self._shapes: dict[tuple[str, str], tuple[object, Shape]] = {}
 
@@ -51,6 +53,42 @@ class FieldManager:
         owners = self._owners(new, old or {})
         found = managed.updated(
             owners, _bare(old or {}), _bare(new), shape=self.shape_of(row), who=who, now=timestamp(now),
+            ignored=ignored(row, subresource),
+        )  # fmt: skip
+        keep(new, found)
+
+    def crosses(self, row: AnyResource, owned: Tree | None, version: str) -> bool:
+        """Tell whether somebody owns fields of `owned`, stored as `row`, in another version than that."""
+        if self._versions.shown(row) is None:
+            return False
+        entries = ((owned or {}).get("metadata") or {}).get("managedFields") or ()
+        return version != row.api_version or any(entry.get("apiVersion") != version for entry in entries)
+
+    def forms(self, storage: AnyResource) -> across.Forms:
+        """Return the versions of what is stored as `storage`."""
+        views = self._versions.shown(storage) or {}
+        found = {version: self._form(view.row, view.convert) for version, view in views.items()}
+        for view in views.values():
+            found.setdefault(storage.api_version, self._form(storage, view.convert))
+        return found
+
+    def _form(self, row: AnyResource, convert: Convert) -> across.Form:
+        async def converted(tree: Tree) -> Tree:
+            return (await convert([tree], row.api_version))[0]
+
+        return across.Form(self.shape_of(row), converted)
+
+    async def wrote_across(
+        self, row: AnyResource, new: Tree, old: Tree | None, *, manager: str, version: str, subresource: str,
+        now: datetime,
+    ) -> None:  # fmt: skip
+        """Set the owners of `new`, stored as `row`, that a write through `version` made; as `wrote` does."""
+        if row.durability is Durability.VOLATILE:
+            new["metadata"].pop("managedFields", None)
+            return
+        found = await across.updated(
+            self._owners(new, old or {}), _bare(old or {}), _bare(new), forms=self.forms(row),
+            who=Manager(managed.UPDATE, manager, version, subresource), now=timestamp(now),
             ignored=ignored(row, subresource),
         )  # fmt: skip
         keep(new, found)

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from edgekube.api import openapi
 from edgekube.api.openapi.custom import SchemaOf
 from edgekube.api.resource import AnyResource
 from edgekube.api.schema import Schemas
+from edgekube.apiserver.aggregation.documents import Document, unpacked
 from edgekube.apiserver.request import JSON, Request, Response
 from edgekube.apiserver.route import not_served
 
@@ -36,11 +37,11 @@ class OpenApiPages:
         version: str,
         *,
         schema_of: SchemaOf,
-        others: Callable[[], Iterable[str]] = tuple,
+        others: Callable[[], Sequence[Document]] = tuple,
     ) -> None:
         self._schemas = schemas
         self._others = others
-        """Paths of documents that somebody else serves (`apis/<group>/<version>`)."""
+        """What extension servers say of their kinds."""
         self._rows = rows
         self._version, self._schema_of = version, schema_of
         self._documents: dict[tuple[str, str], bytes] = {}
@@ -51,57 +52,71 @@ class OpenApiPages:
         path = request.path.rstrip("/")
         if path == ROOT:
             tree = openapi.index(self._rows(), self._digest(""))
-            tree["paths"] |= {other: {"serverRelativeURL": f"{ROOT}/{other}"} for other in self._others()}
+            tree["paths"] |= {
+                other.path: {"serverRelativeURL": f"{ROOT}/{other.path}?hash={other.hash}"}
+                for other in self._others()
+            }
             return Response(body=msgspec.json.encode(tree))
         if path == OLDER:
             return await self._older(request)
         for row in self._rows():
             if path == f"{ROOT}/{openapi.group_path(row.group, row.version)}":
                 return await self._document(request, row)
+        for other in self._others():
+            if other.whole and path == f"{ROOT}/{other.path}":
+                return _sent(
+                    request, other.whole, other.hash, for_ever=request.query.get("hash") == other.hash
+                )
         raise not_served()
 
     async def _older(self, request: Request) -> Response:
         """Answer in v2: gnostic's protobuf for those who ask for it, else JSON."""
         wanted = next((kind for kind in GNOSTIC if kind in request.headers.get("accept", "")), "")
-        tag = f'"{self._digest(OLDER)}"'
+        others = tuple(self._others())
+        digest = self._digest(OLDER, "\n".join(f"{one.path} {one.hash}" for one in others))
+        tag = f'"{digest}"'
         headers = [("ETag", tag), ("Vary", "Accept, Accept-Encoding")]
         if request.headers.get("if-none-match") == tag:
             return Response(code=304, headers=headers)
-        key = (OLDER + wanted, self._digest(OLDER))
+        key = (OLDER + wanted, digest)
         async with self._building:
             if key not in self._documents:
-                self._documents[key] = await asyncio.to_thread(self._build_older, protobuf=bool(wanted))
+                # Of what is served no more nothing is kept.
+                for known in [k for k in self._documents if k[0].startswith(OLDER) and k[1] != digest]:
+                    del self._documents[known]
+                self._documents[key] = await asyncio.to_thread(
+                    self._build_older, others, protobuf=bool(wanted)
+                )
         # The other name has a sign that media types may not have.
         kind, body = GNOSTIC[0] if wanted else JSON, self._documents[key]
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(body=body, content_type=kind, headers=[*headers, ("Content-Encoding", "gzip")])
         return Response(body=gzip.decompress(body), content_type=kind, headers=headers)
 
-    def _build_older(self, *, protobuf: bool) -> bytes:
+    def _build_older(self, others: Sequence[Document], *, protobuf: bool) -> bytes:
         from edgekube.api.openapi import v2  # noqa: PLC0415 - only for older clients
 
         tree = v2.document(self._schemas, self._rows(), self._version, schema_of=self._schema_of)
+        tree["definitions"] = v2.merged(
+            tree["definitions"], (unpacked(other.definitions) for other in others)
+        )
         return gzip.compress(v2.encode(tree) if protobuf else msgspec.json.encode(tree), LEVEL)
 
     async def _document(self, request: Request, row: AnyResource) -> Response:
         path = openapi.group_path(row.group, row.version)
-        tag = f'"{self._digest(path)}"'
-        headers = [("ETag", tag), ("Vary", "Accept, Accept-Encoding")]
-        if request.query.get("hash") == self._digest(""):
-            headers.append(FOR_EVER)
-        if request.headers.get("if-none-match") == tag:
-            return Response(code=304, headers=headers)
-        body = await self._compressed(row, path)
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(body=body, headers=[*headers, ("Content-Encoding", "gzip")])
-        return Response(body=gzip.decompress(body), headers=headers)
+        for_ever, digest = request.query.get("hash") == self._digest(""), self._digest(path)
+        if request.headers.get("if-none-match") == f'"{digest}"':
+            return _sent(request, b"", digest, for_ever=for_ever)
+        return _sent(request, await self._compressed(row, path), digest, for_ever=for_ever)
 
     async def _compressed(self, row: AnyResource, path: str) -> bytes:
         key = (path, self._digest(path))
         async with self._building:
             if key not in self._documents:
                 # Of what is served no more nothing is kept.
-                for known in [k for k in self._documents if k[1] != self._digest(k[0])]:
+                for known in [
+                    k for k in self._documents if not k[0].startswith(OLDER) and k[1] != self._digest(k[0])
+                ]:
                     del self._documents[known]
                 # Takes a noticeable time on a small board: requests go on meanwhile.
                 self._documents[key] = await asyncio.to_thread(self._build, row.group, row.version)
@@ -111,10 +126,23 @@ class OpenApiPages:
         tree = openapi.document(self._schemas, group, version, self._rows(), schema_of=self._schema_of)
         return gzip.compress(msgspec.json.encode(tree), LEVEL)
 
-    def _digest(self, path: str) -> str:
+    def _digest(self, path: str, more: str = "") -> str:
         """Hash what documents are made from: the server's version and the rows served."""
         text = "\n".join(
             f"{r.path()} {r.kind} {r.verbs} {r.subresources} {r.custom.revision if r.custom else ''}"
             for r in self._rows()
         )
-        return hashlib.sha256(f"{self._version}\n{path}\n{text}".encode()).hexdigest()[:32].upper()
+        return hashlib.sha256(f"{self._version}\n{path}\n{text}{more}".encode()).hexdigest()[:32].upper()
+
+
+def _sent(request: Request, packed: bytes, digest: str, *, for_ever: bool) -> Response:
+    """Return a document as the client takes it, or that it has it already."""
+    tag = f'"{digest}"'
+    headers = [("ETag", tag), ("Vary", "Accept, Accept-Encoding")]
+    if for_ever:
+        headers.append(FOR_EVER)
+    if request.headers.get("if-none-match") == tag:
+        return Response(code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(body=packed, headers=[*headers, ("Content-Encoding", "gzip")])
+    return Response(body=gzip.decompress(packed), headers=headers)

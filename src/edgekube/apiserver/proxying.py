@@ -1,26 +1,28 @@
 """
-`…/proxy`: HTTP and WebSockets through the API server to a pod or a Service (API concepts, "Proxies").
+`…/proxy`: HTTP, and whatever it is upgraded to, through the API server to a pod or a Service (API concepts, "Proxies").
 
 The name may carry scheme and port: `https:web:8443`. Of the answer only redirects within the target
 are rewritten; bodies pass as they are.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
+from multidict import CIMultiDict
 
 from edgekube.api.errors import BadRequest, NotFound, ServiceUnavailable
 from edgekube.api.kinds.core_v1 import PODS
 from edgekube.api.resource import Key
+from edgekube.apiserver.authn.base import PROTOCOLS, SUBPROTOCOL
 from edgekube.apiserver.connecting import connect
 from edgekube.apiserver.dial import Dialer, Endpoint
 from edgekube.apiserver.handler import Handler
 from edgekube.apiserver.request import Request
 from edgekube.apiserver.route import Address, not_served, split
+from edgekube.apiserver.tunneling import tunnel, wanted
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ HOP = frozenset({
 })  # fmt: skip
 """Headers that end here (RFC 9110 §7.6.1), and credentials, which are for the API server only."""
 SCHEMES = ("", "http", "https")
+OURS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that the HTTP client would send by itself: nobody asked for what they say."""
+SWITCHING = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,12 @@ class Proxying:
         exchange = self._handler.exchange(request, address)
         if not exchange.target.name or (exchange.target.row.namespaced and not address.namespace):
             raise not_served()
-        wanted = where(address.name)
+        target = where(address.name)
         await connect(exchange, "", path=f"/{address.rest}" if address.rest else "")
-        endpoint = await self._targets[address.plural](address, wanted)
+        endpoint = await self._targets[address.plural](address, target)
         async with self._dialer.endpoint(endpoint) as (host, port):
             shown = f"[{host}]" if ":" in host else host
-            base = f"{wanted.scheme}://{shown}:{port}"
+            base = f"{target.scheme}://{shown}:{port}"
             try:
                 return await _forward(raw, request, base, address.rest)
             except (ClientError, TimeoutError) as error:
@@ -126,8 +131,6 @@ async def _forward(raw: web.BaseRequest, request: Request, base: str, rest: str)
     connector = TCPConnector(ssl=False)
     async with ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
         pairs = list(headers.items())
-        if raw.headers.get("Upgrade", "").lower() == "websocket":
-            return await relay_websocket(raw, session, url, pairs)
         prefix = _prefix(raw.path)
         return await relay(
             raw, request, session, url, pairs, redirect=lambda location: _redirected(location, base, prefix)
@@ -140,16 +143,30 @@ Headers = Sequence[tuple[str, str]]
 async def relay(
     raw: web.BaseRequest, request: Request, session: ClientSession, url: str, headers: Headers, *,
     server_hostname: str | None = None, redirect: Callable[[str], str] = str,
+    begun: Callable[[int], Headers] = lambda _code: (),
 ) -> web.StreamResponse:  # fmt: skip
-    """Send a request on, and its answer back while it comes; raises ClientError before that has begun."""
+    """
+    Send a request on, and its answer back while it comes; raises ClientError before that has begun.
+
+    `begun` is told the answer's code before its first byte goes out, and returns headers to add. When
+    both ends change to another protocol, the connection is theirs until either of them ends it.
+    """
+    protocol = wanted(raw)
+    upgrading = (("Connection", "Upgrade"), ("Upgrade", protocol)) if protocol else ()
     async with session.request(
-        raw.method, url, headers=headers, data=request.body or None, allow_redirects=False,
-        server_hostname=server_hostname,
+        raw.method, url, headers=[*_without_token(headers), *upgrading], data=request.body or None,
+        allow_redirects=False, server_hostname=server_hostname, skip_auto_headers=OURS,
     ) as answer:  # fmt: skip
-        shown = {name: value for name, value in answer.headers.items() if name.lower() not in HOP}
+        pairs = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP]
+        shown = CIMultiDict((*pairs, *begun(answer.status)))
+        if answer.status == SWITCHING:
+            return await tunnel(raw, answer, shown)
         if "Location" in shown:
             shown["Location"] = redirect(shown["Location"])
         response = web.StreamResponse(status=answer.status, headers=shown)
+        if protocol:
+            # What came after the request is of no protocol that anybody here speaks.
+            response.force_close()
         if answer.content_length is not None and raw.method != "HEAD":
             response.content_length = answer.content_length
         await response.prepare(raw)
@@ -165,6 +182,20 @@ async def relay(
         return response
 
 
+def _without_token(headers: Headers) -> Headers:
+    """Return headers without the subprotocol that is a credential (browsers cannot send it otherwise)."""
+    kept = []
+    for name, value in headers:
+        if name.lower() == PROTOCOLS:
+            parts = [part.strip() for part in value.split(",")]
+            text = ", ".join(part for part in parts if part and not part.startswith(SUBPROTOCOL))
+            if text:
+                kept.append((name, text))
+        else:
+            kept.append((name, value))
+    return kept
+
+
 def _prefix(path: str) -> str:
     """Return the part of a proxy's path that is ours."""
     return path[: path.index("/proxy") + len("/proxy")]
@@ -178,42 +209,3 @@ def _redirected(location: str, base: str, prefix: str) -> str:
     if not parts.path.startswith("/"):
         return location
     return prefix + parts.path + (f"?{parts.query}" if parts.query else "")
-
-
-async def relay_websocket(
-    raw: web.BaseRequest,
-    session: ClientSession,
-    url: str,
-    headers: Headers,
-    *,
-    server_hostname: str | None = None,
-) -> web.StreamResponse:
-    """Connect a WebSocket to another one until either ends."""
-    wanted = tuple(
-        part.strip() for part in raw.headers.get("Sec-WebSocket-Protocol", "").split(",") if part.strip()
-    )
-    plain = [pair for pair in headers if not pair[0].lower().startswith("sec-websocket")]
-    async with session.ws_connect(
-        url, headers=plain, protocols=wanted, server_hostname=server_hostname
-    ) as there:
-        here = web.WebSocketResponse(protocols=(there.protocol,) if there.protocol else ())
-        await here.prepare(raw)
-
-        async def back() -> None:
-            async for message in there:
-                if message.type is WSMsgType.TEXT:
-                    await here.send_str(message.data)
-                elif message.type is WSMsgType.BINARY:
-                    await here.send_bytes(message.data)
-            await here.close()
-
-        returning = asyncio.create_task(back(), name="proxy-websocket")
-        try:
-            async for message in here:
-                if message.type is WSMsgType.TEXT:
-                    await there.send_str(message.data)
-                elif message.type is WSMsgType.BINARY:
-                    await there.send_bytes(message.data)
-        finally:
-            returning.cancel()
-        return here

@@ -17,7 +17,7 @@ from edgekube.api.scheme import VIEWS, Scheme
 from edgekube.apiserver import pages, virtual
 from edgekube.apiserver.addresses.book import Book
 from edgekube.apiserver.addresses.keeper import ServiceRanges
-from edgekube.apiserver.addresses.ranges import Ranges
+from edgekube.apiserver.addresses.ranges import Families
 from edgekube.apiserver.admission.base import Chain
 from edgekube.apiserver.admission.certificates import CertificateRequests
 from edgekube.apiserver.admission.lifecycle import NamespaceLifecycle, ProtectedNames
@@ -127,7 +127,9 @@ class ApiServer:
         self.metrics = Metrics()
         self._caches = Caches(store, [row for row in self.scheme if row not in VIEWS])
         self._storage = Storage(self._caches)
-        self._addresses = Addresses(Ranges(config.service_cidr), Book(self._storage), config.node_ports)
+        self._addresses = Addresses(
+            Families(*config.service_cidr.split(",")), Book(self._storage), config.node_ports
+        )
         self._discovery: Discovery | None = None
         self._discovered = (0, 0)
         self._versions = Versions()
@@ -251,6 +253,7 @@ class ApiServer:
                     EscalationCheck(rbac, authorization),
                     CertificateRequests(authorization),
                 ),
+                versions=self._versions,
             ),
             reading=Reading(self._caches),
             authentication=authentication,
@@ -308,7 +311,7 @@ class ApiServer:
             lambda: tuple(self.scheme),
             self.config.version,
             schema_of=self._schema_of,
-            others=lambda: [f"apis/{one.api_version}" for one in self._aggregation.extensions()],
+            others=lambda: self._aggregation.documents(),  # noqa: PLW0108 - made after this
         )
         checks = {"healthz": ready, "livez": alive, "readyz": ready}
         health = {name: pages.health_page(name, table) for name, table in checks.items()}

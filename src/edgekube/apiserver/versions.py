@@ -79,18 +79,36 @@ class Versions:
             (row.group, row.version, row.plural): View(row, storage, built_in)
             for row, storage in VIEWS.items()
         } | dict(views or {})
+        self._kinds: dict[tuple[str, str], dict[str, View]] = {}
+        for view in self._views.values():
+            self._note(view)
 
     def of(self, row: AnyResource) -> View | None:
         """Return how a row is served, None when it is stored as it is."""
         return self._views.get((row.group, row.version, row.plural)) if self._views else None
 
+    def shown(self, storage: AnyResource) -> Mapping[str, View] | None:
+        """Return the views of what is stored as `storage`, by apiVersion; None when there are none."""
+        return self._kinds.get((storage.group, storage.plural))
+
+    def _note(self, view: View) -> None:
+        views = self._kinds.setdefault((view.storage.group, view.storage.plural), {})
+        views[view.row.api_version] = view
+
     def put(self, view: View) -> None:
         """Serve a row through another from now on."""
         self._views[view.row.group, view.row.version, view.row.plural] = view
+        self._note(view)
 
     def drop(self, row: AnyResource) -> None:
         """Serve a row as it is."""
-        self._views.pop((row.group, row.version, row.plural), None)
+        view = self._views.pop((row.group, row.version, row.plural), None)
+        if view is not None:
+            kind = (view.storage.group, view.storage.plural)
+            views = self._kinds[kind]
+            views.pop(row.api_version, None)
+            if not views:
+                del self._kinds[kind]
 
 
 async def built_in(trees: list[Tree], api_version: str) -> list[Tree]:

@@ -15,7 +15,9 @@ from edgekube.app.options import AgentOptions
 from edgekube.app.paths import AgentPaths
 from edgekube.board.linux import LinuxBoard
 from edgekube.lib.errors import EdgekubeError
-from edgekube.network.announce import Announcer, ArpLine
+from edgekube.network.announce import Announcer
+from edgekube.network.lanline import lan
+from edgekube.network.nftables.foreign import NftablesForeignRules
 from edgekube.network.nftables.layout import Ranges
 from edgekube.network.nftables.policies import NftablesPolicyRules
 from edgekube.network.nftables.services import NftablesServiceRules
@@ -25,6 +27,7 @@ from edgekube.node.kubelet import Kubelet
 from edgekube.node.link.link import NodeLink
 from edgekube.node.shutdown import MARKER, machine_stops
 from edgekube.proxy.announcer import NodeAnnouncer
+from edgekube.proxy.diagnosis import Diagnosis
 from edgekube.proxy.dns.server import DnsServer
 from edgekube.proxy.policies import NodePolicies
 from edgekube.proxy.services import ServiceProxy
@@ -109,7 +112,12 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
     service = PodmanService(ServicePaths(paths.podman, options.run_dir))
     runtime = open_runtime(options.runtime or service.url)
     own = (facts.cluster_dns,)
-    rules = NftablesServiceRules(Ranges(service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr))
+    rules = NftablesServiceRules(
+        Ranges(
+            service_cidr=facts.service_cidr, cluster_cidr=facts.cluster_cidr,
+            service_cidr6=facts.service_cidr6, cluster_cidr6=facts.cluster_cidr6,
+        )
+    )  # fmt: skip
     proxy = ServiceProxy(link.mirror, rules, name, network=policies.open_network, own_addresses=own, check=10)
     kubelet = Kubelet(
         mirror=link.mirror, reporter=link, runtime=runtime, network=proxy.open_network, board=LinuxBoard(disk=options.data_dir, images=paths.podman),
@@ -117,7 +125,8 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
     )  # fmt: skip
     link.serve_streams(kubelet.stream_handler)
     dns = DnsServer(link.mirror, addresses=own, domain=facts.cluster_domain, upstreams=_upstreams(own))
-    announcer = Announcer(ArpLine())
+    announcer = Announcer(lan())
+    diagnosis = Diagnosis(link, name, rules, NftablesForeignRules(), probes=network.probes)
     itself = asyncio.current_task()
     assert itself is not None
     async with asyncio.TaskGroup() as group:
@@ -131,6 +140,7 @@ async def serve(options: AgentOptions, paths: AgentPaths, member: Membership, to
         await network.open()
         group.create_task(network.follow_nodes(kubelet), name="routes")
         group.create_task(proxy.run(), name="proxy")
+        group.create_task(diagnosis.run(), name="diagnosis")
         group.create_task(policies.run(), name="policies")
         group.create_task(dns.run(), name="dns")
         group.create_task(announcer.run(), name="announcer")

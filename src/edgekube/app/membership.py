@@ -30,6 +30,8 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     service_cidr: str
     cluster_cidr6: str = ""
     """In dual-stack clusters."""
+    service_cidr6: str = ""
+    """In clusters whose Services have IPv6 addresses too."""
     network: str = "auto"
     """Which ways lead to other nodes' pods, where a node says nothing else: `auto`, `routes` or `vxlan`."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from edgekube.api.resource import Key
@@ -15,6 +16,7 @@ from edgekube.network.sysctl import has_ipv6
 from edgekube.network.watch import LinuxSurroundings
 from edgekube.node.address import AddressWish, NodeAddressLoop, choose
 from edgekube.node.kubelet import Kubelet
+from edgekube.proxy.obstacles import Probe, probes
 from edgekube.proxy.routes import NodeRoutes
 from edgekube.transport.base import Transport
 
@@ -56,6 +58,19 @@ class NodeNetwork:
             if self._network is None:
                 self._network = await self._make()
             return self._network
+
+    def probes(self) -> list[Probe]:
+        """Return packets of pods that no other program's rules should stop."""
+        if self._network is None:
+            return []
+        around = LinuxSurroundings()
+        try:
+            lan = next((item.interface for item in around.addresses() if item.default), "")
+        finally:
+            around.close()
+        four = probes(str(ip_network(self._network.pod_cidr)[2]), self._facts.cluster_dns, lan=lan)
+        six = self._pod_cidr6()
+        return four + (probes(str(ip_network(six)[2]), "", lan=lan) if six else [])
 
     async def follow_address(self, kubelet: Kubelet, transport: Transport) -> None:
         """Tell `kubelet` when the node's address changes, and connect from the new one, until cancelled."""
@@ -110,6 +125,7 @@ class NodeNetwork:
             pod_cidr6=self._pod_cidr6(),
             cluster_cidr6=self._facts.cluster_cidr6,
             service_cidr=self._facts.service_cidr,
+            service_cidr6=self._facts.service_cidr6,
             addresses=(self._facts.cluster_dns,),
             mode=Mode(self._wish.mode or self._facts.network),
         )

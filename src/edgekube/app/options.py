@@ -10,6 +10,12 @@ from edgekube.app.paths import DEFAULT, RUN
 API_PORT = 6443
 NODE_PREFIX6 = 64
 """Bits of a node's share of the IPv6 pod addresses."""
+SERVICE_PREFIX6 = 108
+"""Bits that a range of IPv6 Services has at least, as for kube-apiserver."""
+DUAL_STACK = (
+    "--cluster-cidr", "10.244.0.0/16,fd00:10:244::/48", "--service-cidr", "10.96.0.0/16,fd00:10:96::/112",
+)  # fmt: skip
+"""Flags of a server whose pods and Services may have IPv6 addresses too."""
 BROKER_PORT = 8883
 
 
@@ -53,6 +59,7 @@ class ServerOptions:
     cluster_cidr: str = "10.244.0.0/16"
     """Pods' addresses: an IPv4 CIDR, in dual-stack clusters a comma and an IPv6 one after it."""
     service_cidr: str = "10.96.0.0/16"
+    """Services' addresses: an IPv4 CIDR, in dual-stack clusters a comma and an IPv6 one after it."""
     cluster_domain: str = "cluster.local"
     network: str = "auto"
     """Which ways lead to other nodes' pods: `auto`, `routes` or `vxlan`."""
@@ -74,14 +81,23 @@ class ServerOptions:
         return str(ipaddress.IPv4Network(first)), str(six) if six else ""
 
     @property
+    def service_cidrs(self) -> tuple[str, str]:
+        """Services' IPv4 CIDR and ("" for none) IPv6 CIDR; raises ValueError."""
+        first, _, second = self.service_cidr.partition(",")
+        six = ipaddress.IPv6Network(second) if second else None
+        if six is not None and six.prefixlen < SERVICE_PREFIX6:
+            raise ValueError(f"{second}: a range of Services has at least {SERVICE_PREFIX6} bits of prefix")
+        return str(ipaddress.IPv4Network(first)), str(six) if six else ""
+
+    @property
     def cluster_dns(self) -> str:
         """The DNS Service's address: the tenth of the service range."""
-        return str(ipaddress.ip_network(self.service_cidr)[10])
+        return str(ipaddress.ip_network(self.service_cidrs[0])[10])
 
     @property
     def kubernetes_address(self) -> str:
         """The `kubernetes` Service's address: the first of the service range."""
-        return str(ipaddress.ip_network(self.service_cidr)[1])
+        return str(ipaddress.ip_network(self.service_cidrs[0])[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +138,8 @@ class UpOptions:
     """The node's address inside the sandbox."""
     agent_flags: tuple[str, ...] = ()
     """More flags for `edgekube agent`."""
+    dual_stack: bool = False
+    """Whether pods and Services may have IPv6 addresses too."""
     demo: bool = False
     patience: float = 60.0
     """Seconds the cluster may take to become ready."""

@@ -160,7 +160,7 @@ def _profiles(options: ServerOptions) -> Mapping[str, Plugins] | None:
 async def _furnish(client: Client, options: ServerOptions, secret: Credentials) -> None:
     """Make what a cluster always has."""
     config = BootstrapConfig(
-        address=options.advertise, port=options.port, service_cidr=options.service_cidr,
+        address=options.advertise, port=options.port, service_cidr=options.service_cidrs[0],
         client_authority=secret.authority.certificate.decode(),
         front_proxy_authority=secret.front_proxy.certificate.decode(),
     )  # fmt: skip
@@ -182,7 +182,7 @@ def _api(options: ServerOptions, secret: Credentials, paths: ServerPaths) -> Api
     stem = paths.tls / "front-proxy-client"
     return ApiServerConfig(
         front_proxy=FrontProxy(certificate=stem.with_suffix(".crt"), key=stem.with_suffix(".key")),
-        service_cidr=options.service_cidr,
+        service_cidr=",".join(options.service_cidrs).rstrip(","),
         tokens={secret.admin_token: User("kubernetes-admin", (MASTERS,))},
         account_tokens=TokenConfig(key=secret.service_account_key, issuer=ISSUER, audiences=(ISSUER,)),
         auditor=auditor(options),
@@ -225,7 +225,8 @@ def _facts(options: ServerOptions) -> ClusterFacts:
         cluster_domain=options.cluster_domain,
         cluster_cidr=options.cluster_cidrs[0],
         cluster_cidr6=options.cluster_cidrs[1],
-        service_cidr=options.service_cidr,
+        service_cidr=options.service_cidrs[0],
+        service_cidr6=options.service_cidrs[1],
         network=options.network,
     )
 

@@ -18,7 +18,7 @@ import msgspec
 
 from edgekube.app import sandbox
 from edgekube.app.nodeoptions import SHARED_DISK
-from edgekube.app.options import UpOptions
+from edgekube.app.options import DUAL_STACK, UpOptions
 from edgekube.app.paths import AgentPaths, ServerPaths
 from edgekube.client import kubeconfig
 from edgekube.lib.errors import EdgekubeError
@@ -80,6 +80,7 @@ def machine_of(options: UpOptions, listen_fd: int) -> sandbox.Machine:
         *program, "server", "--data-dir", str(options.data_dir / "server"), "--cluster", options.name,
         "--listen-fd", str(listen_fd), "--advertise", address, "--external-port", str(options.port),
         *(["--bind", "127.0.0.1", "--bind", address] if options.sandbox else []),
+        *(DUAL_STACK if options.dual_stack else ()),
     ]  # fmt: skip
     agent = [
         *program, "agent", "--data-dir", str(options.data_dir / "agent"), "--server", "https://127.0.0.1:6443",

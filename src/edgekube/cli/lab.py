@@ -26,6 +26,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     up.add_argument("--port", type=int, default=16443, help="of the API on 127.0.0.1")
     up.add_argument("--network", choices=NETWORKS, default="auto", help="the way to other nodes' pods")
     up.add_argument(
+        "--dual-stack", action="store_true", help="IPv6 addresses for machines, pods and Services"
+    )
+    up.add_argument(
         "--image", type=Path, action="append", default=[], metavar="FILE",
         help="an archive (podman save) for every node's disk; a node of the lab can pull nothing",
     )  # fmt: skip
@@ -85,7 +88,7 @@ def _up(options: argparse.Namespace, directory: Path) -> int:
     lab = Lab(
         LabOptions(
             directory=directory, name=options.name, nodes=options.nodes, lans=options.lan, port=options.port,
-            network=options.network, images=images,
+            network=options.network, dual_stack=options.dual_stack, images=images,
         )
     )  # fmt: skip
     began = time.monotonic()

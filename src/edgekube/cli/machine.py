@@ -27,6 +27,7 @@ def add_up(parser: argparse.ArgumentParser) -> None:
         metavar="FLAG",
         help="one more for the node, e.g. --max-pods=20",
     )
+    parser.add_argument("--dual-stack", action="store_true", help="IPv6 addresses for pods and Services, too")
     parser.add_argument("--demo", action="store_true", help="run a demo Deployment and call its Service")
     parser.add_argument(
         "--patience", type=float, default=UpOptions().patience, metavar="SECONDS", help="to wait for Ready"
@@ -58,7 +59,7 @@ def run_up(options: argparse.Namespace) -> int:
     wish = UpOptions(
         data_dir=options.data_dir, run_dir=options.run_dir, name=options.name, sandbox=options.sandbox,
         port=options.port, node_name=options.node_name, demo=options.demo, patience=options.patience,
-        agent_flags=tuple(options.agent_flag),
+        agent_flags=tuple(options.agent_flag), dual_stack=options.dual_stack,
     )  # fmt: skip
     check(print)
     up.up(wish, print)
@@ -125,7 +126,10 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         "--cluster-cidr", default=default.cluster_cidr, metavar="CIDR[,CIDR6]",
         help="pods' addresses; with an IPv6 CIDR after it every pod gets a second one",
     )  # fmt: skip
-    parser.add_argument("--service-cidr", default=default.service_cidr, help="Services' addresses")
+    parser.add_argument(
+        "--service-cidr", default=default.service_cidr, metavar="CIDR[,CIDR6]",
+        help="Services' addresses; with an IPv6 CIDR after it Services may have two",
+    )  # fmt: skip
     parser.add_argument("--cluster-domain", default=default.cluster_domain)
     parser.add_argument(
         "--network", choices=NETWORKS, default=default.network,
@@ -172,6 +176,10 @@ def run_server(options: argparse.Namespace) -> int:
         _ = wish.cluster_cidrs
     except ValueError as error:
         raise UsageError(f"--cluster-cidr: {error}") from error
+    try:
+        _ = wish.service_cidrs
+    except ValueError as error:
+        raise UsageError(f"--service-cidr: {error}") from error
     return server.run(wish)
 
 

@@ -57,6 +57,8 @@ class Balancer:
     name: str
     """`namespace/name`, for messages."""
     ports: frozenset[Port]
+    families: tuple[str, ...] = ("IPv4",)
+    """The IP families to have an address of each, where the provider can."""
     wanted: str = ""
     """The one address asked for (spec.loadBalancerIP)."""
     annotations: Mapping[str, str] = field(default_factory=dict)

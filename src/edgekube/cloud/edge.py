@@ -1,8 +1,8 @@
 """
 The edge provider: a fleet on LANs without a cloud.
 
-Load balancers get an address of a pool of the LAN, for which one node then speaks (ARP). Without
-pools they get the nodes' own addresses, on which every node forwards the port: good enough for a
+Load balancers get an address of a pool of the LAN, for which one node then speaks (ARP, NDP); of
+each of their IP families one, if the pool has both. Without pools they get the nodes' own addresses, on which every node forwards the port: good enough for a
 board and its owner, and like k3s's ServiceLB.
 
 Pools are entries of the ConfigMap kube-system/cloud-config that begin with `pool.`: addresses,
@@ -10,13 +10,14 @@ ranges and CIDRs, separated by commas or white space. Entries that begin with `z
 addresses are in a zone.
 
     pool.default: 192.168.1.240-192.168.1.250
-    pool.public: 203.0.113.0/29, 203.0.113.77
+    pool.public: 203.0.113.0/29, 203.0.113.77, 2001:db8:7::/120
     zone.attic: 192.168.7.0/24
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import chain
 
 from edgekube.cloud.base import (
     Assigned,
@@ -37,7 +38,8 @@ SHARING_ANNOTATION = "edgekube.io/address-sharing-key"
 MODEL_LABEL = "edgekube.io/board-model"
 DEFAULT = "default"
 LARGEST = 1 << 16
-"""Addresses of one pool."""
+"""IPv4 addresses of one range; ranges of IPv6 are never walked to their end."""
+Address = IPv4Address | IPv6Address
 
 
 def open_cloud(_url: str) -> Cloud:
@@ -49,14 +51,20 @@ def open_cloud(_url: str) -> Cloud:
 class Range:
     """Addresses from `first` to `last`."""
 
-    first: IPv4Address
-    last: IPv4Address
+    first: Address
+    last: Address
 
-    def __contains__(self, address: IPv4Address) -> bool:
-        return self.first <= address <= self.last
+    @property
+    def family(self) -> str:
+        """`IPv4` or `IPv6`."""
+        return f"IPv{self.first.version}"
+
+    def __contains__(self, address: Address) -> bool:
+        return address.version == self.first.version and int(self.first) <= int(address) <= int(self.last)
 
     def __iter__(self) -> Iterator[str]:
-        return (str(IPv4Address(number)) for number in range(int(self.first), int(self.last) + 1))
+        make = type(self.first)
+        return (str(make(number)) for number in range(int(self.first), int(self.last) + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +93,28 @@ def _ranges(name: str, text: str) -> tuple[Range, ...]:
     found = []
     for word in text.replace(",", " ").split():
         try:
-            first, dash, last = word.partition("-")
-            if dash:
-                found.append(Range(IPv4Address(first), IPv4Address(last)))
-            else:
-                network = IPv4Network(word)
-                found.append(Range(network[0], network[-1]))
+            found.append(_range(word))
         except ValueError as error:
             raise BadCloudConfig(f"{name}: {error}") from error
-        if not 0 <= int(found[-1].last) - int(found[-1].first) < LARGEST:
+        size = int(found[-1].last) - int(found[-1].first)
+        if size < 0 or (size >= LARGEST and found[-1].family == "IPv4"):
             raise BadCloudConfig(f"{name}: {word} holds no or too many addresses")
     if not found:
         raise BadCloudConfig(f"{name}: no addresses")
     return tuple(found)
+
+
+def _range(word: str) -> Range:
+    first, dash, last = word.partition("-")
+    if dash:
+        found = Range(ip_address(first), ip_address(last))
+        if found.first.version != found.last.version:
+            raise ValueError(f"{word}: an IPv4 and an IPv6 address")
+        return found
+    network = ip_network(word)
+    # The first address of an IPv6 subnet is every router's (RFC 4291, 2.6.1).
+    anycast = network.version == 6 and network.num_addresses > 2
+    return Range(network[int(anycast)], network[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +143,54 @@ def plan(balancer: Balancer, nodes: Sequence[CloudNode], config: Config, holding
     if ranges is None:
         raise NothingLeft(f"there is no address pool {pool!r}")
     if balancer.wanted:
-        ranges = tuple(_narrowed(balancer.wanted, ranges, pool))
-    mine = holdings[balancer.uid].addresses if balancer.uid in holdings else ()
-    candidates = [address for address in mine if any(IPv4Address(address) in part for part in ranges)]
+        ranges = tuple(_narrowed(balancer, ranges, pool))
+    found = []
+    for family in balancer.families:
+        mine = [part for part in ranges if part.family == family]
+        found += [_first_free(balancer, mine, holdings, pool)] if mine else []
+    if not found:
+        raise NothingLeft(f"address pool {pool!r} has no {' or '.join(balancer.families)} address")
+    return Assigned(tuple(found), announced=True)
+
+
+def _first_free(balancer: Balancer, ranges: Sequence[Range], holdings: Holdings, pool: str) -> str:
+    """Return the address it has, if it is of these ranges, or the first that is free. Raises NothingLeft."""
+    others = [holding for uid, holding in holdings.items() if uid != balancer.uid]
+    had = holdings[balancer.uid].addresses if balancer.uid in holdings else ()
+    candidates = [address for address in had if any(ip_address(address) in part for part in ranges)]
     key = balancer.annotations.get(SHARING_ANNOTATION, "")
-    for address in (*candidates, *(address for part in ranges for address in part)):
+    for address in chain(candidates, *ranges):
         there = [holding for holding in others if address in holding.addresses]
         if all(key and holding.key == key and not holding.ports & balancer.ports for holding in there):
-            return Assigned((address,), announced=True)
-    if balancer.wanted:
-        raise NothingLeft(f"{balancer.wanted} is taken by {there[0].name}")
+            return address
+        if address == balancer.wanted:
+            raise NothingLeft(f"{balancer.wanted} is taken by {there[0].name}")
     raise NothingLeft(f"address pool {pool!r} has no address left")
 
 
-def _narrowed(wanted: str, ranges: Iterable[Range], pool: str) -> Iterator[Range]:
+def _narrowed(balancer: Balancer, ranges: Sequence[Range], pool: str) -> Iterator[Range]:
+    """Leave of the wanted address's family that address only."""
+    wanted = balancer.wanted
     try:
-        address = IPv4Address(wanted)
+        address = ip_address(wanted)
     except ValueError as error:
-        raise NothingLeft(f"{wanted} is not an IPv4 address") from error
+        raise NothingLeft(f"{wanted} is not an IP address") from error
     if not any(address in part for part in ranges):
         raise NothingLeft(f"{wanted} is not in address pool {pool!r}")
+    if f"IPv{address.version}" not in balancer.families:
+        raise NothingLeft(f"{wanted} is not {' or '.join(balancer.families)}")
     yield Range(address, address)
+    yield from (part for part in ranges if part.first.version != address.version)
 
 
 def _of_nodes(balancer: Balancer, nodes: Sequence[CloudNode], others: Sequence[Holding]) -> tuple[str, ...]:
-    """Return one address of each node; of two balancers that want a port the first keeps it."""
-    addresses = tuple(sorted({node.addresses[0] for node in nodes if node.addresses}, key=IPv4Address))
+    """Return one address of each family of each node; of two balancers that want a port the first keeps it."""
+    found: dict[str, None] = {}
+    for family in balancer.families:
+        version = int(family[-1])
+        first = {_first(node, version) for node in nodes}
+        found |= dict.fromkeys(map(str, sorted(address for address in first if address is not None)))
+    addresses = tuple(found)
     if balancer.wanted:
         addresses = tuple(address for address in addresses if address == balancer.wanted)
         if not addresses:
@@ -163,6 +202,11 @@ def _of_nodes(balancer: Balancer, nodes: Sequence[CloudNode], others: Sequence[H
                 f"port {number}/{protocol} of the nodes is taken by {holding.name}, and there is no address pool"
             )
     return addresses
+
+
+def _first(node: CloudNode, version: int) -> Address | None:
+    every = (ip_address(text) for text in node.addresses)
+    return next((address for address in every if address.version == version), None)
 
 
 class EdgeCloud:
@@ -191,7 +235,7 @@ class EdgeCloud:
     async def instance(self, node: CloudNode) -> Instance | None:
         """Return a board's zone and model. A board never ends by itself: it is off, lost or broken, nobody knows."""
         for name, ranges in self._config.zones.items():
-            if any(IPv4Address(a) in part for a in node.addresses if ":" not in a for part in ranges):
+            if any(ip_address(a) in part for a in node.addresses for part in ranges):
                 return Instance(zone=name, type=node.labels.get(MODEL_LABEL, ""))
         return Instance(type=node.labels.get(MODEL_LABEL, ""))
 

@@ -2,9 +2,11 @@
 
 import socket
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from edgekube.network.claims import Say
+from edgekube.network.tongue import Talk
 
 ETHERTYPE = 0x0806
 BROADCAST = b"\xff" * 6
@@ -43,12 +45,32 @@ def build(packet: Arp, *, to: bytes) -> bytes:
     )  # fmt: skip
 
 
-def to_all(say: Say, address: str, mac: bytes) -> bytes:
-    """Return a claim (a request that names the address as sender and target) or a question (a probe)."""
-    sender = address if say is Say.ANNOUNCE else "0.0.0.0"
-    return build(Arp(REQUEST, mac, sender, bytes(6), address), to=BROADCAST)
-
-
 def answer(asked: Arp, mac: bytes) -> bytes:
     """Return the reply that says `mac` has the address asked for."""
     return build(Arp(REPLY, mac, asked.target, asked.sender_mac, asked.sender), to=asked.sender_mac)
+
+
+class ArpTongue:
+    """ARP as the Tongue of IPv4."""
+
+    ethertype = ETHERTYPE
+    filter: tuple[tuple[int, int, int, int], ...] = ()
+
+    def understand(self, frame: bytes) -> Talk | None:
+        """Return what a frame says."""
+        packet = parse(frame)
+        if packet is None:
+            return None
+        has = (packet.sender,) if packet.sender != "0.0.0.0" else ()
+        asks = packet.operation == REQUEST and packet.sender != packet.target
+        return Talk(packet.sender_mac, has, packet.target if asks else "", lambda mac: answer(packet, mac))
+
+    def to_all(self, say: Say, address: str, mac: bytes) -> bytes:
+        """Return a claim (a request that names the address as sender and target) or a question (a probe)."""
+        sender = address if say is Say.ANNOUNCE else "0.0.0.0"
+        return build(Arp(REQUEST, mac, sender, bytes(6), address), to=BROADCAST)
+
+    def groups(self, addresses: Iterable[str]) -> frozenset[str]:
+        """Return none: ARP is broadcast."""
+        del addresses
+        return frozenset()

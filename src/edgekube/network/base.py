@@ -141,12 +141,21 @@ class Transport(Enum):
     SCTP = 132
 
 
+ANY, ANY6 = "0.0.0.0", "::"
+EVERYWHERE = frozenset({ANY, ANY6})
+
+
 class Frontend(NamedTuple):
-    """Where clients send to; `address` "" means any address of this node (a node port)."""
+    """Where clients send to; ANY (or ANY6) means every IPv4 (IPv6) address of this node: a node port."""
 
     address: str
     transport: Transport
     port: int
+
+    @property
+    def is_node_port(self) -> bool:
+        """Tell whether it is there at all addresses of this node."""
+        return self.address in EVERYWHERE
 
 
 class Backend(NamedTuple):

@@ -1,5 +1,5 @@
 """
-Speaking for addresses on a LAN, decided without I/O (IPv4 address conflict detection, RFC 5227).
+Speaking for addresses on a LAN, decided without I/O (IPv4 address conflict detection, RFC 5227; for IPv6 alike).
 
 An address that is taken over is announced at once, for its last owner is dead or told to stop.
 After a start it is asked for first: what the disk says may be old. Who hears that another has an
@@ -57,6 +57,11 @@ class Claims:
     def __init__(self) -> None:
         self._claims: dict[str, _Claim] = {}
         self._started = False
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """All of them, whether held or not."""
+        return frozenset(self._claims)
 
     def wish(self, addresses: Collection[str], now: float) -> None:
         """Make these the only ones."""

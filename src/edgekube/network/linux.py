@@ -56,6 +56,8 @@ class NodeAddressing:
     """This node's own IPv6 CIDR, /96 or shorter; "": pods have IPv4 addresses only."""
     cluster_cidr6: str = ""
     """All nodes' IPv6 pod CIDRs; its prefix length is a multiple of 8."""
+    service_cidr6: str = ""
+    """Services' IPv6 addresses; "": they have IPv4 ones only."""
 
     @property
     def gateway(self) -> str:
@@ -163,6 +165,10 @@ class LinuxPodNetwork:
             links.set(index)
             # Without a default route a ClusterIP would be unreachable before NAT sees the packet.
             links.add_route(self._plan.service_cidr, index=index, source=self._plan.gateway)
+            if self._plan.pod_cidr6 and self._plan.service_cidr6:
+                links.add_route(
+                    self._plan.service_cidr6, index=index, source=gateway_of(self._plan.pod_cidr6)
+                )
             found = podlinks.pods_in_kernel(links)
             self._mtu = self._mtu or plan({}, ways.lans(links), mode=self._plan.mode).pod_mtu
         finally:

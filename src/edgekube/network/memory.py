@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from edgekube.network.addresses import next_free
 from edgekube.network.base import (
@@ -107,8 +107,10 @@ class MemorySurroundings:
 class MemoryServiceRules:
     """ServiceRules that can be asked which backend a new connection would get."""
 
-    def __init__(self, cluster_cidr: str = "10.244.0.0/16") -> None:
-        self._cluster = IPv4Network(cluster_cidr)
+    def __init__(
+        self, cluster_cidr: str = "10.244.0.0/16", *, cluster_cidr6: str = "fd00:10:244::/48"
+    ) -> None:
+        self._clusters = (ip_network(cluster_cidr), ip_network(cluster_cidr6))
         self._chance = random.Random(0)  # noqa: S311 - nothing secret about a backend
         self.rules: dict[Frontend, Forwarding] = {}
         self.steps = 0
@@ -161,10 +163,12 @@ class MemoryServiceRules:
 
         KeyError: there is no such frontend. TimeoutError: the packets are dropped.
         """
-        rule, address = self.rules[frontend], IPv4Address(client)
-        if rule.sources and not any(address in IPv4Network(cidr) for cidr in rule.sources):
+        rule, address = self.rules[frontend], ip_address(client)
+        if rule.sources and not any(address in ip_network(cidr) for cidr in rule.sources):
             raise TimeoutError(f"{client} is not let in")
-        backends = rule.inside if rule.inside and address in self._cluster else rule.backends
+        backends = (
+            rule.inside if rule.inside and any(address in cidr for cidr in self._clusters) else rule.backends
+        )
         if not backends:
             if rule.silent:
                 raise TimeoutError("no backend on this node")

@@ -50,17 +50,26 @@ class Answer(NamedTuple):
 def attribute(kind: int, value: bytes) -> bytes:
     """Pack one attribute, padded to four bytes."""
     size = len(value) + 4
-    return _ATTRIBUTE.pack(size, kind) + value + b"\0" * (-size & 3)
+    return _pack_head(size, kind) + value + _PADDING[size & 3]
+
+
+# These are called ten times for every rule of thousands: they do not call each other.
+_pack_head = _ATTRIBUTE.pack
+_PADDING = tuple(bytes(-size & 3) for size in range(4))
+_ENDED = tuple(bytes(1 + (-(size + 1) & 3)) for size in range(4))
 
 
 def nest(kind: int, *values: bytes) -> bytes:
-    """Pack attributes into one."""
-    return attribute(kind | _NESTED, b"".join(values))
+    """Pack attributes, whole ones, into one."""
+    value = b"".join(values)
+    return _pack_head(len(value) + 4, kind | _NESTED) + value
 
 
 def text(kind: int, value: str) -> bytes:
     """Pack a string, with the zero byte the kernel wants."""
-    return attribute(kind, value.encode() + b"\0")
+    data = value.encode()
+    size = len(data)
+    return _pack_head(size + 5, kind) + data + _ENDED[size & 3]
 
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:

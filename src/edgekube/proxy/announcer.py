@@ -4,6 +4,7 @@ from edgekube.api.types import core_v1
 from edgekube.control.mirror import Mirror
 from edgekube.control.reconcile import Controller
 from edgekube.network.announce import Announcer
+from edgekube.proxy.endpoints import FAMILIES
 
 ANNOUNCER = "edgekube.io/announced-by"
 _KEY = "addresses"
@@ -14,7 +15,8 @@ def addresses(service: core_v1.Service, node_name: str) -> tuple[str, ...]:
     if service.spec.type != "LoadBalancer" or service.metadata.annotations.get(ANNOUNCER) != node_name:
         return ()
     ingress = service.status.load_balancer.ingress if service.status.load_balancer else ()
-    return tuple(item.ip for item in ingress if item.ip and ":" not in item.ip)
+    given = [item.ip for item in ingress]
+    return tuple(address for family in FAMILIES for address in family.of(given))
 
 
 class NodeAnnouncer:

@@ -7,12 +7,47 @@ EndpointSlices narrow them to this node's or this zone's (KEP-2433, 3015, 4444).
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from edgekube.api.types import core_v1, discovery_v1
-from edgekube.network.base import Backend
+from edgekube.network.base import ANY, ANY6, Backend
 
+_ADDRESSES = frozenset({"IPv4", "IPv6"})
+"""Types of slices whose endpoints are addresses, not names."""
 Slices = Collection[discovery_v1.EndpointSlice]
+
+
+class IPFamily(Enum):
+    """The two, as Services and EndpointSlices call them."""
+
+    IPV4 = "IPv4"
+    IPV6 = "IPv6"
+
+    @property
+    def any_address(self) -> str:
+        """What stands for every address of the node."""
+        return ANY6 if self is IPFamily.IPV6 else ANY
+
+    @property
+    def network(self) -> type[IPv4Network] | type[IPv6Network]:
+        """The class of its CIDRs."""
+        return IPv6Network if self is IPFamily.IPV6 else IPv4Network
+
+    def of(self, addresses: Iterable[str]) -> list[str]:
+        """Return those of this family, as they are usually written."""
+        read = IPv6Address if self is IPFamily.IPV6 else IPv4Address
+        found = []
+        for address in addresses:
+            try:
+                found.append(str(read(address)))
+            except ValueError:
+                # Another family's, or a name: "None" is one.
+                continue
+        return found
+
+
+FAMILIES = tuple(IPFamily)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +74,7 @@ class Choice:
 
 
 def choose(slices: Slices, port: core_v1.ServicePort, node_name: str, zone: str) -> Choice:
-    """Choose for one port and the node `node_name` in `zone` ("": in none)."""
+    """Choose for one port and the node `node_name` in `zone` ("": in none); slices are of one family."""
     found = list(_candidates(slices, port, node_name))
     near = [candidate for candidate in found if candidate.backend.local]
     ready = [candidate for candidate in found if candidate.ready]
@@ -75,8 +110,9 @@ def _backends(candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
 def _candidates(slices: Slices, port: core_v1.ServicePort, node_name: str) -> Iterable[Candidate]:
     for item in slices:
         number = _target_port(item, port)
-        if number is None or item.address_type != "IPv4":
+        if number is None or item.address_type not in _ADDRESSES:
             continue
+        addresses = IPFamily(item.address_type).of
         for endpoint in item.endpoints:
             ready = is_ready(endpoint)
             if not ready and not _is_ending(endpoint):
@@ -85,9 +121,8 @@ def _candidates(slices: Slices, port: core_v1.ServicePort, node_name: str) -> It
             nodes = frozenset(hint.name for hint in hints.for_nodes)
             zones = frozenset(hint.name for hint in hints.for_zones)
             local = endpoint.node_name == node_name
-            for address in endpoint.addresses:
-                if is_ipv4(address):
-                    yield Candidate(Backend(address, number, local), ready, nodes, zones)
+            for address in addresses(endpoint.addresses):
+                yield Candidate(Backend(address, number, local), ready, nodes, zones)
 
 
 def _target_port(item: discovery_v1.EndpointSlice, port: core_v1.ServicePort) -> int | None:
@@ -106,12 +141,3 @@ def is_ready(endpoint: discovery_v1.Endpoint) -> bool:
 def _is_ending(endpoint: discovery_v1.Endpoint) -> bool:
     conditions = endpoint.conditions
     return conditions is not None and bool(conditions.terminating) and bool(conditions.serving)
-
-
-def is_ipv4(address: str) -> bool:
-    """Tell whether it is one; the rules know no other family."""
-    try:
-        IPv4Address(address)
-    except ValueError:
-        return False
-    return True

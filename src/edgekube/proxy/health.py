@@ -7,11 +7,13 @@ The answers are kube-proxy's: any path, 200 with pods and 503 without, the count
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1
+from edgekube.network.base import ANY, ANY6
+from edgekube.network.sysctl import has_ipv6
 from edgekube.proxy.endpoints import Slices, is_ready
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def plan_check(service: core_v1.Service, slices: Slices, node_name: str) -> Chec
         return None
     if not spec.health_check_node_port:
         return None
+    main = spec.ip_families[0] if spec.ip_families else "IPv4"
     # A pod counts once, whichever slices name it.
     near = {
         address
@@ -50,7 +53,7 @@ def plan_check(service: core_v1.Service, slices: Slices, node_name: str) -> Chec
         for endpoint in item.endpoints
         if endpoint.node_name == node_name and is_ready(endpoint)
         for address in endpoint.addresses[:1]
-        if item.address_type == "IPv4"
+        if item.address_type == main
     }
     return Check(Key(meta.namespace, meta.name), spec.health_check_node_port, len(near))
 
@@ -74,10 +77,10 @@ def respond(check: Check, *, method: str = "GET") -> bytes:
 
 
 class HealthChecks:
-    """Listens at the ports of all checks, on every address of the node (`host` says otherwise)."""
+    """Listens at the ports of all checks, on every address of the node (`hosts` says otherwise)."""
 
-    def __init__(self, *, host: str = "0.0.0.0") -> None:
-        self._host = host
+    def __init__(self, *, hosts: Sequence[str] = ()) -> None:
+        self._hosts = hosts or ((ANY, ANY6) if has_ipv6() else (ANY,))
         self._checks: dict[Key, Check] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._changed = asyncio.Event()
@@ -122,7 +125,7 @@ class HealthChecks:
             try:
                 self._servers[port] = await asyncio.start_server(
                     lambda reader, writer, port=port: self._serve(reader, writer, port),  # type: ignore[misc]  # the default binds it
-                    self._host,
+                    self._hosts,
                     port,
                     limit=_REQUEST,
                 )

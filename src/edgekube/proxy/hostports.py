@@ -1,7 +1,7 @@
 """hostPort of this node's pods: frontends of the node that lead to the pod, without hiding the client."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from edgekube.api.types import core_v1
 from edgekube.network.base import (
@@ -15,41 +15,41 @@ from edgekube.network.base import (
     Traffic,
     Transport,
 )
-from edgekube.proxy.endpoints import is_ipv4
+from edgekube.proxy.endpoints import FAMILIES, IPFamily
 
 _ENDED = {"Succeeded", "Failed"}
 
 
-def plan_host_ports(pod: core_v1.Pod, address: str) -> dict[Frontend, Forwarding]:
+def plan_host_ports(pod: core_v1.Pod, *addresses: str) -> dict[Frontend, Forwarding]:
     """
-    Return the rules of a pod at `address`; none without one, and for pods in the node's own network.
+    Return the rules of a pod at `addresses`; none without one, and for pods in the node's own network.
 
-    hostIP narrows a port to one address of the node. 127.0.0.0/8 cannot be forwarded from: left out.
+    hostIP narrows a port to one address of the node. 127.0.0.0/8 and ::1 cannot be forwarded from: left out.
     """
-    if pod.spec.host_network or pod.status.phase in _ENDED or not is_ipv4(address):
+    if pod.spec.host_network or pod.status.phase in _ENDED:
         return {}
+    places = {family: found[0] for family in FAMILIES if (found := family.of(addresses))}
     rules: dict[Frontend, Forwarding] = {}
     sidecars = (container for container in pod.spec.init_containers if container.restart_policy == "Always")
     for container in (*pod.spec.containers, *sidecars):
         for port in container.ports:
-            frontend = _frontend(port)
-            if frontend is not None:
-                name = f"{pod.metadata.namespace}/{pod.metadata.name}:{port.name or port.container_port}"
-                backend = Backend(address, port.container_port, local=True)
-                rules.setdefault(frontend, Forwarding(name, (backend,)))
+            name = f"{pod.metadata.namespace}/{pod.metadata.name}:{port.name or port.container_port}"
+            for family, address in places.items():
+                frontend = _frontend(port, family)
+                if frontend is not None:
+                    backend = Backend(address, port.container_port, local=True)
+                    rules.setdefault(frontend, Forwarding(name, (backend,)))
     return rules
 
 
-def _frontend(port: core_v1.ContainerPort) -> Frontend | None:
+def _frontend(port: core_v1.ContainerPort, family: IPFamily) -> Frontend | None:
     transport = port.protocol or "TCP"
     if not port.host_port or transport not in Transport.__members__:
         return None
-    host = port.host_ip
-    if not host or host in {"0.0.0.0", "::"}:
-        return Frontend("", Transport[transport], port.host_port)
-    if not is_ipv4(host) or IPv4Address(host).is_loopback:
+    hosts = family.of([port.host_ip or family.any_address])
+    if not hosts or ip_address(hosts[0]).is_loopback:
         return None
-    return Frontend(host, Transport[transport], port.host_port)
+    return Frontend(hosts[0], Transport[transport], port.host_port)
 
 
 OpenNetwork = Callable[[], Awaitable[PodNetwork]]

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import collapse_addresses
 
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, discovery_v1
 from edgekube.network.base import Forwarding, Frontend, Transport
-from edgekube.proxy.endpoints import Choice, Slices, choose, is_ipv4
+from edgekube.proxy.endpoints import FAMILIES, Choice, IPFamily, Slices, choose
 
 SERVICE_NAME = "kubernetes.io/service-name"
 BALANCE = "edgekube.io/balance"
@@ -37,15 +37,30 @@ def service_key(item: discovery_v1.EndpointSlice) -> Key | None:
 
 
 def plan_service(service: core_v1.Service, slices: Slices, here: Here) -> dict[Frontend, Forwarding]:
-    """Return the rules of one Service: its cluster IP, node ports, external and load balancer addresses."""
+    """
+    Return the rules of one Service: its cluster IPs, node ports, external and load balancer addresses.
+
+    Each family it has a cluster IP of has rules of its own: the endpoints are others.
+    """
     spec = service.spec
     if spec.type == "ExternalName" or _OTHER_PROXY in service.metadata.labels:
         return {}
-    cluster_ips = [address for address in spec.cluster_ips or (spec.cluster_ip,) if is_ipv4(address)]
-    if not cluster_ips:
-        # Headless, or not given an address yet.
-        return {}
     rules: dict[Frontend, Forwarding] = {}
+    for family in FAMILIES:
+        cluster_ips = family.of(spec.cluster_ips or (spec.cluster_ip,))
+        # Without: headless, or not given an address yet.
+        if cluster_ips:
+            near = [item for item in slices if item.address_type == family.value]
+            _plan_family(rules, service, near, here, family=family, cluster_ips=cluster_ips)
+    return {frontend: rule for frontend, rule in rules.items() if frontend.address not in here.own_addresses}
+
+
+def _plan_family(
+    rules: dict[Frontend, Forwarding], service: core_v1.Service, slices: Slices, here: Here, *,
+    family: IPFamily, cluster_ips: Collection[str],
+) -> None:  # fmt: skip
+    spec = service.spec
+    external, balanced = family.of(spec.external_ips), family.of(_balanced(service))
     for port in spec.ports:
         try:
             transport = Transport[port.protocol or "TCP"]
@@ -55,13 +70,10 @@ def plan_service(service: core_v1.Service, slices: Slices, here: Here) -> dict[F
         inside, outside = _within(service, port, choice), _from_outside(service, port, choice)
         rules |= {Frontend(address, transport, port.port): inside for address in cluster_ips}
         if port.node_port and spec.type in {"NodePort", "LoadBalancer"}:
-            rules[Frontend("", transport, port.node_port)] = outside
-        for address in filter(is_ipv4, spec.external_ips):
-            rules[Frontend(address, transport, port.port)] = outside
-        ranged = replace(outside, sources=_sources(spec))
-        for address in filter(is_ipv4, _balanced(service)):
-            rules[Frontend(address, transport, port.port)] = ranged
-    return {frontend: rule for frontend, rule in rules.items() if frontend.address not in here.own_addresses}
+            rules[Frontend(family.any_address, transport, port.node_port)] = outside
+        rules |= {Frontend(address, transport, port.port): outside for address in external}
+        ranged = replace(outside, sources=_sources(spec, family))
+        rules |= {Frontend(address, transport, port.port): ranged for address in balanced}
 
 
 def _within(service: core_v1.Service, port: core_v1.ServicePort, choice: Choice) -> Forwarding:
@@ -95,18 +107,18 @@ def _balanced(service: core_v1.Service) -> Iterator[str]:
         yield from (item.ip for item in status.load_balancer.ingress if item.ip_mode != "Proxy")
 
 
-def _sources(spec: core_v1.ServiceSpec) -> tuple[str, ...]:
-    """Return the clients let in by the load balancer's address; () for everybody."""
+def _sources(spec: core_v1.ServiceSpec, family: IPFamily) -> tuple[str, ...]:
+    """Return the clients let in by the load balancer's addresses of a family; () for everybody."""
     networks = set()
     for text in spec.load_balancer_source_ranges:
         try:
-            networks.add(IPv4Network(text.strip(), strict=False))
+            networks.add(family.network(text.strip(), strict=False))
         except ValueError:
-            # IPv6: not for these addresses.
+            # Of the other family: not for these addresses.
             continue
     if any(network.prefixlen == 0 for network in networks):
         return ()
-    return tuple(str(network) for network in collapse_addresses(networks))
+    return tuple(map(str, collapse_addresses(networks)))  # type: ignore[type-var]  # all of one family
 
 
 def _affinity(spec: core_v1.ServiceSpec) -> int:

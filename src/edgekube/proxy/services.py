@@ -21,8 +21,6 @@ from edgekube.proxy.plan import Here, Rules, Wishes, difference, plan_service, s
 log = logging.getLogger(__name__)
 
 ZONE = "topology.kubernetes.io/zone"
-FULL = 0.95
-"""Part of the kernel's table of connections from which on it is called full."""
 _KEY = "services"
 
 
@@ -58,8 +56,6 @@ class ServiceProxy:
         """The pods that have rules."""
         self._pods_stale = False
         self.health = HealthChecks()
-        self._full = False
-        """Whether the table of connections was full when it was looked at."""
         self._wishes = Wishes()
         self._programmed: dict[Frontend, Forwarding] | None = None
         """None: unknown, so everything must be written."""
@@ -148,7 +144,6 @@ class ServiceProxy:
                 log.warning("somebody removed service rules: writing them again")
                 self._programmed = None
             self._looked = now
-            await self._look_at_flows()
         frontends = await self._plan_pods()
         frontends |= self._plan()
         # Until this has ended well, nobody knows what is programmed.
@@ -161,22 +156,6 @@ class ServiceProxy:
         self._programmed = wish
         self._looked = now
         return self._check
-
-    async def _look_at_flows(self) -> None:
-        """Complain once when the kernel is about to drop new connections, whosever they are."""
-        try:
-            known, most = await self._rules.flows()
-        except NetworkError as error:
-            log.debug("%s", error)
-            return
-        full = known >= most * FULL
-        if full and not self._full:
-            log.warning(
-                "the kernel follows %d of at most %d connections, then drops new ones: raise net.netfilter.nf_conntrack_max",
-                known,
-                most,
-            )
-        self._full = full
 
     def _plan(self) -> set[Frontend]:
         """Work off the changed Services; return the frontends that may differ."""
@@ -196,13 +175,14 @@ class ServiceProxy:
             return set()
         attached = await (await self._network()).list() if self._network is not None else ()
         self._pods_stale = False
-        addresses = {item.uid: item.address for item in attached}
+        addresses = {item.uid: item.addresses for item in attached}
         wanted: dict[Key, Rules] = {}
         for pod in filter(_has_host_port, self._mirror.pods):
             # A node without the master knows the pods it made itself; a static pod is only said to be there.
-            address = addresses.get(pod.metadata.uid) or pod.status.pod_ip
+            said = [item.ip for item in pod.status.pod_ips] or [pod.status.pod_ip]
+            held = addresses.get(pod.metadata.uid) or said
             # No Service is called so.
-            wanted[Key(pod.metadata.namespace, f"pod/{pod.metadata.name}")] = plan_host_ports(pod, address)
+            wanted[Key(pod.metadata.namespace, f"pod/{pod.metadata.name}")] = plan_host_ports(pod, *held)
         frontends: set[Frontend] = set()
         for key in self._host_ports | wanted.keys():
             frontends |= self._wishes.put(key, wanted.get(key, {}))

@@ -9,11 +9,12 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edgekube.api import quantity
+from edgekube.api.cel import patterns
 
 NANO = 10**9
 MOST_DIGITS = 4
@@ -92,13 +93,11 @@ def _text(value: Any) -> str:
 
 
 def _find(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
-    return found[0] if found else ""
+    return next(patterns.found(text, pattern), "")
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = [match[0] for match in re.finditer(pattern, text)]
-    return found if limit < 0 else found[:limit]
+    return list(islice(patterns.found(text, pattern), None if limit < 0 else limit))
 
 
 def _sum(values: list[Any]) -> Any:

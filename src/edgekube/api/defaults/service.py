@@ -6,7 +6,7 @@ STICKY_SECONDS = 10800
 
 
 def service(tree: Tree) -> None:
-    """Fill a Service; giving it a cluster IP and node ports is up to whoever owns the ranges."""
+    """Fill a Service; giving it addresses of its families and node ports is up to whoever owns the ranges."""
     spec = tree.setdefault("spec", {})
     fill_empty(spec, {"sessionAffinity": "None", "type": "ClusterIP"})
     if spec["sessionAffinity"] == "ClientIP":
@@ -18,8 +18,8 @@ def service(tree: Tree) -> None:
         fill_empty(port, {"protocol": "TCP"})
         fill_empty(port, {"targetPort": port.get("port", 0)})
     _traffic(spec)
-    if spec["type"] != "ExternalName":
-        _families(spec)
+    if spec["type"] != "ExternalName" and spec.get("clusterIP") and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [spec["clusterIP"]]
     balancer = tree.setdefault("status", {}).setdefault("loadBalancer", {})
     for entry in items(balancer, "ingress"):
         if entry.get("ip"):
@@ -34,12 +34,3 @@ def _traffic(spec: Tree) -> None:
         fill_empty(spec, {"internalTrafficPolicy": "Cluster"})
     if kind == "LoadBalancer":
         fill(spec, {"allocateLoadBalancerNodePorts": True})
-
-
-def _families(spec: Tree) -> None:
-    address = spec.get("clusterIP", "")
-    if address and not spec.get("clusterIPs"):
-        spec["clusterIPs"] = [address]
-    fill(spec, {"ipFamilyPolicy": "SingleStack"})
-    if not spec.get("ipFamilies"):
-        spec["ipFamilies"] = ["IPv6" if ":" in address else "IPv4"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekube.api.managed import sets
-from edgekube.api.managed.extract import compare, fields_of
+from edgekube.api.managed.extract import Change, compare, fields_of
 from edgekube.api.managed.merge import merge, remove
 from edgekube.api.managed.sets import Fields
 from edgekube.api.managed.shape import Shape
@@ -135,14 +135,28 @@ def updated(
         # Nobody kept track so far, or a client wished that: the first apply begins.
         return {}
     change = compare(old, new, shape)
-    changed = _ownable(change.changed, ignored)
-    if not changed and not change.removed:
+    return written(managers, dict.fromkeys(versions_of(managers), change), change, who=who, now=now, ignored=ignored)
+
+
+def versions_of(managers: Managers) -> set[str]:
+    """Return the versions that owners' fields are kept in."""
+    return {owned.api_version for owned in managers.values()}
+
+
+def written(
+    managers: Managers, changes: Mapping[str, Change], change: Change, *, who: Manager, now: str,
+    ignored: Container[str] = (),
+) -> dict[Manager, Owned]:  # fmt: skip
+    """Return the owners after an ordinary write that is `change`, or `changes` in the version of each owner."""
+    changed = ownable(change.changed, ignored)
+    if not changed and not change.removed and not any(changes.values()):
         return dict(managers)
     found: dict[Manager, Owned] = {}
     for other, owned in managers.items():
-        left = sets.difference(owned.fields, change.removed)
+        theirs = changes[owned.api_version]
+        left = sets.difference(owned.fields, theirs.removed)
         if other != who:
-            left = sets.difference(left, changed)
+            left = sets.difference(left, ownable(theirs.changed, ignored))
         if left:
             found[other] = owned if left == owned.fields else Owned(left, owned.time, owned.api_version)
     before = found.get(who)
@@ -152,7 +166,7 @@ def updated(
     return _capped(found)
 
 
-def _ownable(fields: Fields, ignored: Container[str]) -> Fields:
+def ownable(fields: Fields, ignored: Container[str]) -> Fields:
     """Leave out what the server sets, and whole top-level fields that this kind of write does not touch."""
     return sets.difference({k: v for k, v in fields.items() if k not in ignored}, SYSTEM)
 
@@ -197,12 +211,12 @@ def applied(
     ignored: Container[str] = (),
 ) -> Applied:
     """Apply a configuration; raises Conflicts, and Untyped for fields the schema does not know."""
-    wished = _ownable(fields_of(config, shape, strict=True), ignored)
+    wished = ownable(fields_of(config, shape, strict=True), ignored)
     config = {name: value for name, value in config.items() if f"f:{name}" not in ignored}
     found = dict(managers)
     if not found and live.get("metadata", {}).get("uid"):
         # Somebody made it before anybody kept track: what is there is not up for grabs.
-        before = _ownable(fields_of(live, shape), ignored)
+        before = ownable(fields_of(live, shape), ignored)
         found[Manager(UPDATE, BEFORE, version)] = Owned(before, now, version)
     last = found.pop(who, None)
     merged = merge(live, config, shape)
@@ -212,22 +226,34 @@ def applied(
             owned = sets.union(owned, rest.fields)
         merged = remove(merged, last.fields, sets.union(owned, SYSTEM), shape)
     change = compare(live, merged, shape)
-    taken = sets.difference(change.changed, SYSTEM)
+    taken(found, dict.fromkeys(versions_of(found), change), force=force)
+    if wished:
+        found[who] = renewed(last, wished, version, now)
+    return Applied(merged, found)
+
+
+def renewed(last: Owned | None, wished: Fields, version: str, now: str) -> Owned:
+    """Return what an applier owns now; the same as before when nothing is different."""
+    if last is not None and last.fields == wished and last.api_version == version:
+        return last
+    return Owned(sets.ordered(wished), now, version)
+
+
+def taken(found: dict[Manager, Owned], changes: Mapping[str, Change], *, force: bool) -> None:
+    """Take what an apply changed, in the version of each owner, from the owners; raises Conflicts."""
+    new = {version: sets.difference(change.changed, SYSTEM) for version, change in changes.items()}
     conflicts = [
         Conflict(other, path)
         for other, mine in sorted(found.items())
-        for path in sets.paths(sets.intersection(mine.fields, taken))
+        for path in sets.paths(sets.intersection(mine.fields, new[mine.api_version]))
     ]
     if conflicts and not force:
         raise Conflicts(conflicts)
     for loser, mine in list(found.items()):
-        left = sets.difference(sets.difference(mine.fields, taken), change.removed)
+        left = sets.difference(
+            sets.difference(mine.fields, new[mine.api_version]), changes[mine.api_version].removed
+        )
         if not left:
             del found[loser]
         elif left != mine.fields:
             found[loser] = Owned(left, mine.time, mine.api_version)
-    if wished:
-        found[who] = (
-            last if last is not None and last.fields == wished else Owned(sets.ordered(wished), now, version)
-        )
-    return Applied(merged, found)

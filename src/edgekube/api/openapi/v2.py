@@ -39,6 +39,120 @@ def document(schemas: Schemas, rows: Iterable[AnyResource], version: str, *, sch
     }
 
 
+def merged(definitions: Tree, others: Iterable[Tree]) -> Tree:
+    """
+    Return definitions with those of extension servers.
+
+    Ours hold for names of Kubernetes' own; of others the second with the same name and another content
+    gets a number, as Kubernetes does it (`…_v2`).
+    """
+    found = dict(definitions)
+    for more in others:
+        names: dict[str, str] = {}
+        for name, schema in more.items():
+            free, number = name, 2
+            while free in found and found[free] != schema and not name.startswith("io.k8s."):
+                free, number = f"{name}_v{number}", number + 1
+            names[name] = free
+        for name, schema in more.items():
+            found.setdefault(names[name], _renamed(schema, names))
+    return dict(sorted(found.items()))
+
+
+def _renamed(value: Any, names: Mapping[str, str], old: str = V2, new: str = V2) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: new + names.get(name := inner.removeprefix(old), name)
+            if key == "$ref" and isinstance(inner, str)
+            else _renamed(inner, names, old, new)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_renamed(inner, names, old, new) for inner in value]
+    return value
+
+
+def closure(definitions: Tree, group: str, version: str) -> Tree:
+    """Return the definitions of a group version's kinds, and what they refer to; raises KeyError, TypeError."""
+    waiting = [
+        name
+        for name, schema in definitions.items()
+        if any(
+            kind["group"] == group and kind["version"] == version
+            for kind in schema.get("x-kubernetes-group-version-kind", ())
+        )
+    ]
+    found: Tree = {}
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = definitions[name]
+            waiting += _references(found[name])
+    return found
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        here = [value["$ref"].removeprefix(V2)] if isinstance(value.get("$ref"), str) else []
+        return here + [name for inner in value.values() for name in _references(inner)]
+    return [name for inner in value for name in _references(inner)] if isinstance(value, list) else []
+
+
+def older(schema: Any) -> Tree:
+    """Return a v3 schema in v2's words."""
+    return _schema(schema)
+
+
+def newer(definitions: Tree, paths: Tree, title: str) -> Tree:
+    """
+    Return definitions and paths as a v3 document.
+
+    Of operations what clients look for is kept: the kind they are about, and query parameters.
+    """
+    schemas = {name: _renamed(schema, {}, V2, V3) for name, schema in definitions.items()}
+    info = {"title": title, "version": "unversioned"}
+    return {"openapi": "3.0.0", "info": info, "paths": _paths(paths), "components": {"schemas": schemas}}
+
+
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
+
+
+def _paths(paths: Tree) -> Tree:
+    return {
+        path: {
+            name: _operation(value) if name in _METHODS else _parameters(value)
+            for name, value in entry.items()
+            if name in {*_METHODS, "parameters"}
+        }
+        for path, entry in paths.items()
+    }
+
+
+def _operation(operation: Tree) -> Tree:
+    kept = {
+        name: value
+        for name, value in operation.items()
+        if name.startswith("x-kubernetes-") or name in {"description", "operationId", "tags"}
+    }
+    return {
+        **kept,
+        "parameters": _parameters(operation.get("parameters") or []),
+        "responses": {"200": {"description": "OK"}},
+    }
+
+
+def _parameters(parameters: list[Tree]) -> list[Tree]:
+    beside = ("name", "in", "description", "required")
+    return [
+        {
+            **{name: one[name] for name in beside if name in one},
+            "schema": {name: one[name] for name in ("type", "uniqueItems") if name in one},
+        }
+        for one in parameters
+        if one.get("in") in {"query", "path"}
+    ]
+
+
 def _schema(schema: Any) -> Tree:
     """Return a v3 schema in v2's words."""
     found: Tree = {}

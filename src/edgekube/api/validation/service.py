@@ -47,6 +47,9 @@ def update(tree: Tree, old: Tree, problems: Problems) -> None:
     families = before.get("ipFamilies", ())
     if families and spec.get("ipFamilies", ())[:1] != families[:1]:
         problems.invalid("spec.ipFamilies[0]", spec.get("ipFamilies", []), _ONCE)
+    addresses, had = spec.get("clusterIPs", ()), before.get("clusterIPs", ())
+    if len(had) > 1 and len(addresses) > 1 and addresses[1] != had[1]:
+        problems.invalid("spec.clusterIPs[1]", addresses, _ONCE)
 
 
 def status(tree: Tree, old: Tree, problems: Problems) -> None:
@@ -153,14 +156,22 @@ def _families(spec: Tree, kind: str, problems: Problems) -> None:
         seen.add(family)
     if spec.get("ipFamilyPolicy"):
         problems.one_of(spec, "ipFamilyPolicy", "spec", supported=FAMILY_POLICIES)
-    addresses = spec.get("clusterIPs", ())
-    if len(addresses) > 1 and (spec.get("ipFamilyPolicy") or "SingleStack") == "SingleStack":
-        detail = "must be 'PreferDualStack' or 'RequireDualStack' when multiple cluster IPs are specified"
-        problems.invalid("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy", ""), detail)
-    for index, (address, family) in enumerate(zip(addresses, families, strict=False)):
+    _at_most_two(spec, problems)
+    for index, (address, family) in enumerate(zip(spec.get("clusterIPs", ()), families, strict=False)):
         wrong = (
             address != HEADLESS and not names.ip_address(address) and (":" in address) != (family == "IPv6")
         )
         if wrong and family in FAMILIES:
             detail = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
             problems.invalid(f"spec.clusterIPs[{index}]", address, detail)
+
+
+def _at_most_two(spec: Tree, problems: Problems) -> None:
+    single = (spec.get("ipFamilyPolicy") or "SingleStack") == "SingleStack"
+    for field, what in (("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")):
+        if single and len(spec.get(field, ())) > 1:
+            detail = f"must be 'PreferDualStack' or 'RequireDualStack' when multiple {what} are specified"
+            problems.invalid("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy", ""), detail)
+    for field in ("clusterIPs", "ipFamilies"):
+        if len(spec.get(field, ())) > 2:
+            problems.invalid(f"spec.{field}", spec[field], "may only hold up to 2 values")

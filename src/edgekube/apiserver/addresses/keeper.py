@@ -15,7 +15,7 @@ import msgspec
 
 from edgekube.api.errors import AlreadyExists, Expired, NotFound, StatusError
 from edgekube.api.kinds.networking_v1 import IP_ADDRESSES, SERVICE_CIDRS
-from edgekube.apiserver.addresses.ranges import DEFAULT, Network, Ranges
+from edgekube.apiserver.addresses.ranges import DEFAULT, Families, Network
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.registry.meta import timestamp, utcnow
@@ -68,7 +68,7 @@ def in_use(mine: Iterable[Network], others: Iterable[Network], taken: Iterable[s
 class ServiceRanges:
     """Keeps `ranges` and the ServiceCIDRs' status as the ServiceCIDRs say."""
 
-    def __init__(self, caches: Caches, registry: Registry, ranges: Ranges) -> None:
+    def __init__(self, caches: Caches, registry: Registry, ranges: Families) -> None:
         self._caches, self._registry, self._ranges = caches, registry, ranges
         self._leaving: set[str] = set()
 
@@ -87,7 +87,7 @@ class ServiceRanges:
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         cache = await self._caches.fresh(SERVICE_CIDRS)
         with cache.watch(None) as watcher:
-            for name in self._ranges.names():
+            for name in self._ranges.cidrs():
                 # It went while nobody watched.
                 if name != DEFAULT and cache.get("", name) is None:
                     self._ranges.drop(name)
@@ -107,7 +107,10 @@ class ServiceRanges:
 
     async def _provide(self) -> None:
         """Make the ServiceCIDR of the configured range."""
-        tree = {"metadata": {"name": DEFAULT}, "spec": {"cidrs": [str(self._ranges.network)]}}
+        tree = {
+            "metadata": {"name": DEFAULT},
+            "spec": {"cidrs": [str(network) for network in self._ranges.networks]},
+        }
         target = Target(SERVICE_CIDRS, "", DEFAULT)
         with suppress(AlreadyExists):
             await self._registry.create(Action(target=target, user=SELF), tree)
@@ -149,8 +152,7 @@ class ServiceRanges:
             if cidr is None or "deletionTimestamp" not in cidr["metadata"]:
                 return True
             taken = [found["metadata"]["name"] for found in await self._registry.storage.all(IP_ADDRESSES)]
-            held = map(self._ranges.address, self._ranges.ledger)
-            if in_use(networks_of(cidr), self._ranges.others(name), (*taken, *held)):
+            if in_use(networks_of(cidr), self._ranges.others(name), (*taken, *self._ranges.taken())):
                 await self._tell(cidr, IN_USE)
                 return False
             await self._finalizers(name, add=False)

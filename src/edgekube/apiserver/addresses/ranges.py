@@ -1,7 +1,7 @@
 """The ranges Services get addresses from: the configured one, and those of further ServiceCIDRs."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from edgekube.apiserver.addresses.pool import Ledger, Pool, address_band
 
@@ -15,11 +15,11 @@ SMALL = 2
 
 
 class Ranges:
-    """Every address is taken at most once, also where ranges overlap."""
+    """The ranges of one family. Every address is taken at most once, also where ranges overlap."""
 
-    def __init__(self, cidr: str) -> None:
-        self.network = ipaddress.ip_network(cidr)
-        """The configured range; addresses of other families are not given."""
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        """The configured range."""
         self.ledger = Ledger()
         self._pools: dict[str, dict[Network, Pool]] = {}
         self.put(DEFAULT, (self.network,))
@@ -71,6 +71,80 @@ class Ranges:
         return Pool(first, last, ledger=self.ledger, band=band, reserved=reserved)
 
 
+class Families:
+    """The ranges of each IP family that the cluster's Services have, the primary family first."""
+
+    def __init__(self, *cidrs: str) -> None:
+        networks = [ipaddress.ip_network(cidr) for cidr in cidrs if cidr]
+        self._ranges = {f"IPv{network.version}": Ranges(network) for network in networks}
+
+    def __iter__(self) -> Iterator[Ranges]:
+        return iter(self._ranges.values())
+
+    @property
+    def names(self) -> Sequence[str]:
+        """`IPv4` and `IPv6`, or one of them."""
+        return tuple(self._ranges)
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """The configured ranges."""
+        return [ranges.network for ranges in self]
+
+    def of(self, family: str) -> Ranges:
+        """Return a family's ranges; raises KeyError."""
+        return self._ranges[family]
+
+    def take(self, address: str) -> None:
+        """Note that an address is taken; those of families the cluster does not have need no note."""
+        if ranges := self._ranges.get(family_of(address)):
+            ranges.ledger.take(number_of(address))
+
+    def give(self, address: str) -> None:
+        """Take an address back."""
+        if ranges := self._ranges.get(family_of(address)):
+            ranges.ledger.give(number_of(address))
+
+    def settle(self, used: Iterable[str], before: float) -> Sequence[str]:
+        """Hold exactly the addresses used, and those taken since `before`; return what had leaked."""
+        numbers: dict[str, list[int]] = {}
+        for address in used:
+            numbers.setdefault(family_of(address), []).append(number_of(address))
+        return [
+            ranges.address(number)
+            for family, ranges in self._ranges.items()
+            for number in ranges.ledger.settle(numbers.get(family, ()), before)
+        ]
+
+    def taken(self) -> Iterator[str]:
+        """Yield every address that is taken."""
+        for ranges in self:
+            yield from map(ranges.address, ranges.ledger)
+
+    def put(self, name: str, networks: Sequence[Network]) -> None:
+        """Give addresses of these networks too, in the name of a ServiceCIDR."""
+        for ranges in self:
+            ranges.put(name, networks)
+
+    def drop(self, name: str) -> None:
+        """Give no more addresses in the name of a ServiceCIDR."""
+        for ranges in self:
+            ranges.drop(name)
+
+    def cidrs(self) -> Collection[str]:
+        """Return the names of the ServiceCIDRs there are."""
+        return {name for ranges in self for name in ranges.names()}
+
+    def others(self, name: str) -> Sequence[Network]:
+        """Return the networks of all ServiceCIDRs but one."""
+        return [network for ranges in self for network in ranges.others(name)]
+
+
 def number_of(address: str) -> int:
     """Return an address as a number; raises ValueError."""
     return int(ipaddress.ip_address(address))
+
+
+def family_of(address: str) -> str:
+    """Return `IPv4` or `IPv6`."""
+    return "IPv6" if ":" in address else "IPv4"

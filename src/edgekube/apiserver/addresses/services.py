@@ -15,8 +15,9 @@ def spec_of(service: Tree) -> dict[str, Any]:
 
 def addresses_of(service: Tree) -> Sequence[str]:
     """Return its cluster addresses."""
-    address = spec_of(service).get("clusterIP", "")
-    return [address] if address and address != HEADLESS else []
+    spec = spec_of(service)
+    every = spec.get("clusterIPs") or (spec.get("clusterIP", ""),)
+    return [address for address in every if address and address != HEADLESS]
 
 
 def ports_of(service: Tree) -> Sequence[int]:

@@ -15,9 +15,10 @@ from functools import partial
 
 from edgekube.api.errors import Cause, InternalError, Invalid
 from edgekube.api.resource import Key
+from edgekube.apiserver.addresses import families
 from edgekube.apiserver.addresses.book import Book
 from edgekube.apiserver.addresses.pool import Ledger, Pool, port_band
-from edgekube.apiserver.addresses.ranges import Ranges, number_of
+from edgekube.apiserver.addresses.ranges import Families, family_of, number_of
 from edgekube.apiserver.addresses.services import (
     HEADLESS,
     addresses_of,
@@ -44,7 +45,7 @@ class Addresses:
     verbs = WRITES
     resources = SERVICES
 
-    def __init__(self, ranges: Ranges, book: Book, node_ports: tuple[int, int] = (30000, 32767)) -> None:
+    def __init__(self, ranges: Families, book: Book, node_ports: tuple[int, int] = (30000, 32767)) -> None:
         self.ranges, self.book = ranges, book
         self.taken_ports = Ledger()
         first, last = node_ports
@@ -55,7 +56,7 @@ class Addresses:
         services = tuple(services)
         for service in services:
             for address in addresses_of(service):
-                self.ranges.ledger.take(number_of(address))
+                self.ranges.take(address)
             for port in ports_of(service):
                 self.taken_ports.take(port)
         # Nothing is under way yet.
@@ -67,11 +68,11 @@ class Addresses:
             await asyncio.sleep(REPAIR_SECONDS)
             before, found = time.monotonic() - IN_FLIGHT_SECONDS, tuple(await services())
             await self.book.repair(found, utcnow(), timedelta(seconds=IN_FLIGHT_SECONDS))
-            addresses = [number_of(address) for service in found for address in addresses_of(service)]
-            leaked = self.ranges.ledger.settle(addresses, before)
+            addresses = [address for service in found for address in addresses_of(service)]
+            leaked = self.ranges.settle(addresses, before)
             ports = self.taken_ports.settle((port for service in found for port in ports_of(service)), before)
             if leaked or ports:
-                shown = [*map(self.ranges.address, leaked), *map(str, ports)]
+                shown = [*leaked, *map(str, ports)]
                 log.warning("took back what no Service has: %s", ", ".join(shown))
 
     async def admit(self, attributes: Attributes) -> None:
@@ -93,41 +94,38 @@ class Addresses:
         spec = attributes.obj["spec"]
         if spec.get("type", "ClusterIP") == "ExternalName":
             return
-        if attributes.old is None:
-            self._check_families(attributes)
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        if old["spec"].get("clusterIP"):
+        before = old["spec"] if attributes.old is not None else None
+        if wrong := families.settle(spec, before, self.ranges.names):
+            raise _invalid(attributes, wrong.field, wrong.message)
+        asked = list(spec.get("clusterIPs") or ())
+        if asked[:1] == [HEADLESS]:
+            return
+        if old["spec"].get("clusterIP") and asked[:1] != [old["spec"]["clusterIP"]]:
             # It stays; a different one is refused by the validation that follows.
             return
-        given = asked if asked == HEADLESS else await self._allocate(attributes, asked)
-        spec["clusterIP"] = given
-        spec["clusterIPs"] = [given, *(spec.get("clusterIPs") or ())[1:]]
+        had = addresses_of(old)
+        for index, family in enumerate(spec["ipFamilies"]):
+            if family not in self.ranges.names:
+                # Nor is it one that the validation which follows lets pass.
+                break
+            if index >= len(asked):
+                asked.append(await self._allocate(attributes, family))
+            elif asked[index] not in had:
+                self._take(attributes, asked[index], index)
+        if asked:
+            spec["clusterIP"], spec["clusterIPs"] = asked[0], asked
 
-    def _check_families(self, attributes: Attributes) -> None:
-        spec, mine = attributes.obj["spec"], f"IPv{self.ranges.network.version}"
-        if spec.get("ipFamilyPolicy") == "RequireDualStack":
-            message = (
-                'Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services'
-            )
-            raise _invalid(attributes, "spec.ipFamilyPolicy", message)
-        for index, family in enumerate(spec.get("ipFamilies") or ()):
-            if family in {"IPv4", "IPv6"} and family != mine:
-                message = f'Invalid value: "{family}": not configured on this cluster'
-                raise _invalid(attributes, f"spec.ipFamilies[{index}]", message)
-
-    async def _allocate(self, attributes: Attributes, asked: str) -> str:
-        number = self._asked(attributes, asked) if asked else await self._draw()
-        attributes.undo.append(partial(self.ranges.ledger.give, number))
-        return self.ranges.address(number)
-
-    async def _draw(self) -> int:
-        while (number := self.ranges.draw()) is not None:
-            if not await self.book.has(self.ranges.address(number)):
-                return number
+    async def _allocate(self, attributes: Attributes, family: str) -> str:
+        ranges = self.ranges.of(family)
+        while (number := ranges.draw()) is not None:
+            address = ranges.address(number)
+            if not await self.book.has(address):
+                attributes.undo.append(partial(self.ranges.give, address))
+                return address
             # Somebody else's IPAddress: it stays taken until the next repair finds it free.
         raise InternalError("Internal error occurred: failed to allocate a serviceIP: range is full")
 
-    def _asked(self, attributes: Attributes, asked: str) -> int:
+    def _take(self, attributes: Attributes, asked: str, index: int) -> None:
         failed = f'Invalid value: ["{asked}"]: failed to allocate IP {asked}: '
         try:
             number = number_of(asked)
@@ -135,13 +133,18 @@ class Addresses:
             message = (
                 f'Invalid value: "{asked}": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'
             )
-            raise _invalid(attributes, "spec.clusterIPs[0]", message) from None
-        if number not in self.ranges:
-            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {self.ranges}"
+            raise _invalid(attributes, f"spec.clusterIPs[{index}]", message) from None
+        try:
+            ranges = self.ranges.of(family_of(asked))
+        except KeyError:
+            message = f'Invalid value: "{family_of(asked)}": not configured on this cluster'
+            raise _invalid(attributes, f"spec.ipFamilies[{index}]", message) from None
+        if number not in ranges:
+            why = f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is {ranges}"
             raise _invalid(attributes, "spec.clusterIPs", failed + why)
-        if not self.ranges.ledger.take(number):
+        if not ranges.ledger.take(number):
             raise _invalid(attributes, "spec.clusterIPs", failed + "provided IP is already allocated")
-        return number
+        attributes.undo.append(partial(self.ranges.give, asked))
 
     def _node_ports(self, attributes: Attributes, old: Tree) -> None:
         spec, before = attributes.obj["spec"], old["spec"]
@@ -188,7 +191,7 @@ class Addresses:
     async def _give(self, attributes: Attributes, addresses: Sequence[str], ports: Sequence[int]) -> None:
         for address in addresses:
             await self.book.free(address, owner(attributes))
-            self.ranges.ledger.give(number_of(address))
+            self.ranges.give(address)
         for port in ports:
             self.taken_ports.give(port)
 

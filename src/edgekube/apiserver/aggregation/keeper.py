@@ -10,6 +10,7 @@ import msgspec
 
 from edgekube.api.errors import Expired, NotFound, StatusError
 from edgekube.api.kinds.apiregistration_v1 import API_SERVICES
+from edgekube.apiserver.aggregation.documents import Document, Documents
 from edgekube.apiserver.aggregation.probe import LOCAL, Finding, Prober
 from edgekube.apiserver.aggregation.remote import Remote, remote_of
 from edgekube.apiserver.caches import Caches
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 SELF = User("system:apiserver", ("system:masters",))
 AGAIN_SECONDS, SOON_SECONDS = 20.0, 1.0
 """Until an extension server is asked again: one that answered, one that did not."""
+DOCUMENT_SECONDS = 60.0
+"""Until its OpenAPI is read again, while what it serves does not change."""
 OPEN_API = "/openapi/v3"
 
 
@@ -37,6 +40,10 @@ class Extended:
     remote: Remote
     finding: Finding | None = None
     resources: Sequence[Tree] = ()
+    document: Document | None = None
+    """What its OpenAPI says, as last read."""
+    looked: float = 0.0
+    """When that was (the loop's clock); 0: never."""
 
 
 class Aggregation:
@@ -46,6 +53,7 @@ class Aggregation:
         self, caches: Caches, registry: Registry, prober: Prober, *, deleted: Callable[[], None]
     ) -> None:
         self._caches, self._registry, self._prober = caches, registry, prober
+        self._documents = Documents(prober)
         self._deleted = deleted
         self._extended: dict[tuple[str, str], Extended] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
@@ -60,7 +68,15 @@ class Aggregation:
         parts = path.removeprefix(OPEN_API).split("/", 4)
         if len(parts) < 4 or parts[1] != "apis":
             return None
-        return self._extended.get((parts[2], parts[3]))
+        found = self._extended.get((parts[2], parts[3]))
+        if found is not None and found.document and found.document.whole and path.startswith(OPEN_API):
+            # It has none of its own: ours is made of the older one it has.
+            return None
+        return found
+
+    def documents(self) -> Sequence[Document]:
+        """Return what is known of their OpenAPI."""
+        return [extended.document for extended in self._extended.values() if extended.document is not None]
 
     def extensions(self) -> Sequence[Extension]:
         """Return what discovery shows."""
@@ -116,7 +132,12 @@ class Aggregation:
         key = (remote.group, remote.version)
         before = self._extended.get(key)
         if before is None or before.remote != remote:
-            self._extended[key] = Extended(remote, None, before.resources if before else ())
+            self._extended[key] = Extended(
+                remote,
+                None,
+                before.resources if before else (),
+                before.document if before else None,
+            )
             self.generation += 1
             self._stop(remote.name)
         return True
@@ -157,6 +178,10 @@ class Aggregation:
         if before != finding:
             self.generation += 1
         await self._tell(extended.remote.name, finding)
+        now = asyncio.get_running_loop().time()
+        if finding.available and (before != finding or now - extended.looked >= DOCUMENT_SECONDS):
+            extended.document = await self._documents.fetch(extended.remote, extended.document)
+            extended.looked = now
 
     async def _local(self, api_service: Tree) -> None:
         try:

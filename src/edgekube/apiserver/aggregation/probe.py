@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,9 +17,12 @@ from edgekube.apiserver.identity import User
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 
+if TYPE_CHECKING:
+    import aiohttp
+
 SECONDS = 5.0
 """How long an extension server may take to say what it serves."""
-LARGEST = 4 << 20
+LARGEST = 16 << 20
 AGGREGATOR = User("system:kube-aggregator", ("system:masters",))
 
 
@@ -44,6 +47,15 @@ class Finding:
             "lastTransitionTime": since, "message": self.message, "reason": self.reason, "status": status,
             "type": "Available",
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """An extension server's answer."""
+
+    code: int
+    body: bytes
+    tag: str
 
 
 LOCAL = Finding("Local", "Local APIServices are always available", ())
@@ -75,6 +87,29 @@ class Prober:
         except (TimeoutError, OSError) as error:
             return _failed(remote, str(error) or "context deadline exceeded")
 
+    async def get(self, remote: Remote, path: str, *, tag: str = "") -> Got:
+        """Ask for a document, unless it is still the one with that ETag; raises OSError, TimeoutError, StatusError."""
+        import aiohttp  # noqa: PLC0415 - as below
+
+        endpoint = await self._dialer.find(remote.namespace, remote.service, remote.port)
+        headers = [*headers_of(AGGREGATOR), ("Host", remote.host), ("Accept", "application/json")]
+        if tag:
+            headers.append(("If-None-Match", tag))
+        try:
+            context = context_of(remote.bundle, self._proxy, insecure=remote.insecure)
+            async with (
+                asyncio.timeout(SECONDS),
+                self._dialer.endpoint(endpoint) as (host, port),
+                aiohttp.ClientSession() as session,
+                session.get(
+                    f"https://{f'[{host}]' if ':' in host else host}:{port}{path}", headers=headers, ssl=context,
+                    server_hostname=remote.host, allow_redirects=False,
+                ) as answer,
+            ):  # fmt: skip
+                return Got(answer.status, await _body(answer.content), answer.headers.get("ETag", ""))
+        except (aiohttp.ClientError, BadBundle) as error:
+            raise OSError(str(error) or type(error).__name__) from error
+
     async def _ask(self, remote: Remote, host: str, port: int) -> Finding:
         import aiohttp  # noqa: PLC0415 - the client is only for those who have extension servers
 
@@ -89,12 +124,22 @@ class Prober:
                     server_hostname=remote.host, allow_redirects=False,
                 ) as answer,
             ):  # fmt: skip
-                body = await answer.content.read(LARGEST)
+                body = await _body(answer.content)
                 if not 200 <= answer.status < 300:
                     return _failed(remote, f"bad status {answer.status}")
         except (aiohttp.ClientError, BadBundle) as error:
             return _failed(remote, str(error) or type(error).__name__)
         return Finding("Passed", "all checks passed", resources_of(body))
+
+
+async def _body(content: "aiohttp.StreamReader") -> bytes:
+    """Return all of a body; what is too large is cut, and then no JSON."""
+    found = bytearray()
+    async for chunk in content.iter_any():
+        found += chunk
+        if len(found) > LARGEST:
+            break
+    return bytes(found[:LARGEST])
 
 
 def resources_of(body: bytes) -> Sequence[dict[str, Any]]:

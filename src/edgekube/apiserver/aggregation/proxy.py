@@ -8,10 +8,12 @@ from edgekube.api.errors import ServiceUnavailable, StatusError
 from edgekube.apiserver.aggregation.keeper import Aggregation, Extended
 from edgekube.apiserver.aggregation.remote import REMOTE, BadBundle, FrontProxy, context_of, headers_of
 from edgekube.apiserver.dial import Dialer
-from edgekube.apiserver.handler import Handler, access_of, failure
-from edgekube.apiserver.proxying import CONNECT_SECONDS, HOP, relay, relay_websocket
-from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.handler import Handler, access_of
+from edgekube.apiserver.passage import Passage
+from edgekube.apiserver.proxying import CONNECT_SECONDS, HOP, relay
+from edgekube.apiserver.request import Request
 from edgekube.apiserver.route import split
+from edgekube.apiserver.tunneling import wanted
 
 IMPERSONATE = "impersonate-"
 UNAVAILABLE = "service unavailable"
@@ -30,20 +32,22 @@ class AggregatedProxy:
         extended = self._aggregation.find(request.path)
         if extended is None:
             return None
-        address = split(request.path)
-        record = self._handler.audited(request, address)
+        access, begun = access_of(request, split(request.path)), False
         try:
-            self._handler.parts.authorization.require(request.user, access_of(request, address))
-            answer = await self._pass(raw, request, extended)
-        except StatusError as error:
-            if record is not None:
-                record.stage("ResponseComplete", failure(error))
+            async with self._handler.passages.of(request, access, upgrade=bool(wanted(raw))) as passage:
+                try:
+                    return await self._pass(raw, request, extended, passage)
+                finally:
+                    begun = passage.code != 0
+        except StatusError:
+            if begun and raw.transport is not None:
+                # Too late to say so: the client sees an answer that is cut off.
+                raw.transport.abort()
             raise
-        if record is not None:
-            record.stage("ResponseComplete", Response(code=answer.status))
-        return answer
 
-    async def _pass(self, raw: web.BaseRequest, request: Request, extended: Extended) -> web.StreamResponse:
+    async def _pass(
+        self, raw: web.BaseRequest, request: Request, extended: Extended, passage: Passage
+    ) -> web.StreamResponse:
         remote = extended.remote
         if extended.finding is not None and not extended.finding.available:
             raise ServiceUnavailable(UNAVAILABLE, retry_after=1)
@@ -62,9 +66,9 @@ class AggregatedProxy:
                 )
                 shown = f"[{host}]" if ":" in host else host
                 url, headers = f"https://{shown}:{port}{raw.raw_path}", _headers(raw, request, remote.host)
-                if raw.headers.get("Upgrade", "").lower() == "websocket":
-                    return await relay_websocket(raw, session, url, headers, server_hostname=remote.host)
-                return await relay(raw, request, session, url, headers, server_hostname=remote.host)
+                return await relay(
+                    raw, request, session, url, headers, server_hostname=remote.host, begun=passage.begun
+                )
             except (ClientError, BadBundle, OSError, TimeoutError) as error:
                 raise ServiceUnavailable(f"error trying to reach service: {error}", retry_after=1) from error
 

@@ -28,6 +28,7 @@ from edgekube.apiserver.registry.strategy import prepare_create, strategy_of
 from edgekube.apiserver.registry.uids import Uids
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.route import Target
+from edgekube.apiserver.versions import Versions
 from edgekube.store.base import KeyExists, Mismatch
 
 PATCH_TRIES = 5
@@ -49,6 +50,8 @@ class Action:
     validation: str = ""
     manager: str = "kube-apiserver"
     """Who owns what this write changes (fieldManager)."""
+    version: str = ""
+    """The apiVersion it is asked in, when that is not the stored one."""
     applied: bool = False
     """Whether the wished form says itself who owns what (server-side apply)."""
     reviewed: bool = False
@@ -71,13 +74,14 @@ class Registry:
     """All writes, and single reads."""
 
     def __init__(
-        self, storage: Storage, codec: Codec, admission: Chain, *, now: Callable[[], datetime] = meta.utcnow
-    ) -> None:
+        self, storage: Storage, codec: Codec, admission: Chain, *, now: Callable[[], datetime] = meta.utcnow,
+        versions: Versions | None = None,
+    ) -> None:  # fmt: skip
         self.storage = storage
         self.codec = codec
         self.admission = admission
         self.now = now
-        self.fields = FieldManager(codec.schemas)
+        self.fields = FieldManager(codec.schemas, versions)
         self._uids = Uids()
 
     async def get(self, target: Target) -> bytes:
@@ -108,7 +112,8 @@ class Registry:
             await self.admission.admit(attributes)
             self._validate(action, found, validation.create(row, obj), attributes.missing)
             await self.admission.validate(attributes)
-            self._own(action, obj, None)
+            if (owning := self._own(action, obj, None)) is not None:
+                await owning
             stored = await self._insert(action, obj, tries=NAME_TRIES if generated else 1)
         except REFUSED:
             await attributes.settle(written=False)
@@ -199,7 +204,8 @@ class Registry:
         gone = deletion.finished(row, new)
         if new == old and not gone:
             return Outcome(stored.body)
-        self._own(action, new, old)
+        if (owning := self._own(action, new, old)) is not None:
+            await owning
         value = encode(new)
         if action.dry_run:
             return Outcome(with_revision(value, stored.revision), gone=gone)
@@ -210,13 +216,18 @@ class Registry:
         written = await self.storage.write(row, key, value, expected=stored.revision, durability=durability)
         return Outcome(written.body)
 
-    def _own(self, action: Action, new: Tree, old: Tree | None) -> None:
-        """Note whose the changed fields are now."""
-        if not action.applied:
-            self.fields.wrote(
-                action.target.row, new, old, manager=action.manager, subresource=action.target.subresource,
-                now=self.now(),
-            )  # fmt: skip
+    def _own(self, action: Action, new: Tree, old: Tree | None) -> Awaitable[None] | None:
+        """Note whose the changed fields are now; where versions must be compared, once that is awaited."""
+        if action.applied:
+            return None
+        row, subresource, now = action.target.row, action.target.subresource, self.now()
+        version = action.version or row.api_version
+        if not self.fields.crosses(row, old, version):
+            self.fields.wrote(row, new, old, manager=action.manager, subresource=subresource, now=now)
+            return None
+        return self.fields.wrote_across(
+            row, new, old, manager=action.manager, version=version, subresource=subresource, now=now
+        )
 
     async def delete(self, action: Action, options: DeleteOptions) -> Outcome:
         """Delete, or mark for deletion; raises NotFound or Conflict (preconditions)."""

@@ -14,6 +14,7 @@ from edgekube.app.lab.machines import AT_ONCE, Machines
 from edgekube.app.lab.state import MachineState, StateFile
 from edgekube.app.lab.topology import MASTER, NODE_INTERFACE, LabError, LabOptions, Role
 from edgekube.app.nodeoptions import SHARED_DISK
+from edgekube.app.options import DUAL_STACK
 from edgekube.app.paths import ServerPaths
 from edgekube.app.up import Api, listen, wait_for
 from edgekube.client import kubeconfig
@@ -96,6 +97,7 @@ class Lab:
                 *PROGRAM, "server", "--data-dir", str(self.server_paths.root), "--cluster", self.options.name,
                 "--listen-fd", str(listener.fileno()), "--advertise", MASTER, "--external-port", str(self.options.port),
                 "--bind", "127.0.0.1", "--bind", MASTER, "--network", self.options.network,
+                *(DUAL_STACK if self.options.dual_stack else ()),
             )  # fmt: skip
             self._machines.start("master", (("server", server),), listener.fileno())
         self.plug("master")

@@ -37,6 +37,7 @@ class LabState(msgspec.Struct):
     lans: int
     port: int
     network: str
+    dual_stack: bool
     images: list[str]
     machines: dict[str, MachineState]
 
@@ -44,7 +45,7 @@ class LabState(msgspec.Struct):
         """Return the options again."""
         return LabOptions(
             directory=directory, name=self.name, nodes=self.nodes, lans=self.lans, port=self.port,
-            network=self.network, images=tuple(Path(image) for image in self.images),
+            network=self.network, dual_stack=self.dual_stack, images=tuple(Path(image) for image in self.images),
         )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def fresh(options: LabOptions, names: list[str]) -> LabState:
     """Return the state of a lab of which nothing runs yet."""
     return LabState(
         name=options.name, nodes=options.nodes, lans=options.lans, port=options.port, network=options.network,
-        images=[str(image) for image in options.images], machines={name: MachineState() for name in names},
+        dual_stack=options.dual_stack, images=[str(image) for image in options.images], machines={name: MachineState() for name in names},
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from edgekube.lib.errors import EdgekubeError
 
 NETWORKS = tuple(f"10.{50 + number}.0" for number in range(4))
 """The LANs' first three octets."""
+NETWORKS6 = tuple(f"fd00:50:{number}" for number in range(4))
+"""The same of a dual-stack lab: the first three groups."""
 MASTER = f"{NETWORKS[0]}.2"
 ROUTER_HOST, FIRST_NODE, CLIENT_HOST = 1, 10, 250
 MOST_NODES = 100
@@ -42,6 +44,8 @@ class LabOptions:
     """Of the API on the host's 127.0.0.1."""
     network: str = "auto"
     """The way to other nodes' pods: `auto`, `routes` or `vxlan`."""
+    dual_stack: bool = False
+    """Whether machines, pods and Services have IPv6 addresses too."""
     images: tuple[Path, ...] = ()
     """Image archives every node has on its disk."""
 
@@ -54,6 +58,8 @@ class Cable:
     port: str
     lan: int
     address: str
+    address6: str = ""
+    """In a dual-stack lab."""
 
     @property
     def mac(self) -> str:
@@ -90,20 +96,24 @@ def places(options: LabOptions) -> dict[str, Place]:
     lans = range(options.lans)
     made = [Place("switch", Role.SWITCH)]
     if options.lans > 1:
-        ports = (
-            Cable(f"eth{lan}", f"p-router{lan + 1}", lan, f"{NETWORKS[lan]}.{ROUTER_HOST}") for lan in lans
-        )
+        ports = (_cable(f"eth{lan}", f"p-router{lan + 1}", lan, ROUTER_HOST, options) for lan in lans)
         made.append(Place("router", Role.ROUTER, tuple(ports)))
-    made.append(_host("master", Role.MASTER, 0, 2, options.lans))
+    made.append(_host("master", Role.MASTER, 0, 2, options))
     for number in range(options.nodes):
         lan = number % options.lans
-        made.append(_host(f"node{number + 1}", Role.NODE, lan, FIRST_NODE + number, options.lans))
-    made.extend(_host(f"client{lan + 1}", Role.CLIENT, lan, CLIENT_HOST, options.lans) for lan in lans)
+        made.append(_host(f"node{number + 1}", Role.NODE, lan, FIRST_NODE + number, options))
+    made.extend(_host(f"client{lan + 1}", Role.CLIENT, lan, CLIENT_HOST, options) for lan in lans)
     return {place.name: place for place in made}
 
 
-def _host(name: str, role: Role, lan: int, host: int, lans: int) -> Place:
-    cable = Cable(NODE_INTERFACE, f"p-{name}", lan, f"{NETWORKS[lan]}.{host}")
-    router = f"{NETWORKS[lan]}.{ROUTER_HOST}"
-    others = tuple((f"{NETWORKS[other]}.0/24", router) for other in range(lans) if other != lan)
-    return Place(name, role, (cable,), others)
+def _host(name: str, role: Role, lan: int, host: int, options: LabOptions) -> Place:
+    others = [other for other in range(options.lans) if other != lan]
+    routes = [(f"{NETWORKS[other]}.0/24", f"{NETWORKS[lan]}.{ROUTER_HOST}") for other in others]
+    if options.dual_stack:
+        routes += [(f"{NETWORKS6[other]}::/64", f"{NETWORKS6[lan]}::{ROUTER_HOST}") for other in others]
+    return Place(name, role, (_cable(NODE_INTERFACE, f"p-{name}", lan, host, options),), tuple(routes))
+
+
+def _cable(interface: str, port: str, lan: int, host: int, options: LabOptions) -> Cable:
+    address6 = f"{NETWORKS6[lan]}::{host}" if options.dual_stack else ""
+    return Cable(interface, port, lan, f"{NETWORKS[lan]}.{host}", address6)

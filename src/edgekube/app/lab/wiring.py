@@ -53,6 +53,9 @@ def inside(place: Place) -> list[str]:
             f"address add {cable.address}/24 dev {cable.interface}",
             f"link set {cable.interface} up",
         ]
+        if cable.address6:
+            # There is nobody to have the same one; a tentative address could not be bound yet.
+            lines.append(f"address add {cable.address6}/64 dev {cable.interface} nodad")
     return lines + [f"route add {network} via {router}" for network, router in place.routes]
 
 
@@ -76,6 +79,7 @@ FORWARD = """
 cd /proc/sys/net/ipv4
 echo 1 > ip_forward
 for folder in conf/*; do echo 1 > $folder/rp_filter; done
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 """
 """Only what comes from and goes to a LAN is forwarded: there is no default route, and rp_filter is strict (RFC 3704)."""
 

@@ -32,7 +32,7 @@ def balancer_of(service: core_v1.Service) -> Balancer:
     return Balancer(
         uid=meta.uid, name=f"{meta.namespace}/{meta.name}",
         ports=frozenset((port.protocol or "TCP", port.port) for port in spec.ports),
-        wanted=spec.load_balancer_ip, annotations=meta.annotations, given=tuple(item.ip for item in ingress if item.ip),
+        families=spec.ip_families or ("IPv4",), wanted=spec.load_balancer_ip, annotations=meta.annotations, given=tuple(item.ip for item in ingress if item.ip),
     )  # fmt: skip
 
 

@@ -16,20 +16,23 @@ from edgekube.network.netlink import NETFILTER, Netlink, NetlinkError, attribute
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = 1, 2
-_HEADER = struct.pack("=BBH", 2, 0, 0)
+_HEADERS: dict[int, bytes] = {
+    family: struct.pack("=BBH", family, 0, 0) for family in (socket.AF_INET, socket.AF_INET6)
+}
+_HEADER_SIZE = 4
 _ORIGINAL, _REPLY, _ID = 1, 2, 12
 _NESTED = 0x8000
-_SETTINGS = Path("/proc/sys/net/netfilter")
+SETTINGS = Path("/proc/sys/net/netfilter")
 
 End = tuple[bytes, bytes]
 """An address and a port, packed as the kernel packs them."""
 
 
-def flows() -> Flows:
+def flows(settings: Path = SETTINGS) -> Flows:
     """Return how full the table of this namespace is (nf_conntrack-sysctl); raises NetworkError."""
     try:
         known, most = (
-            int((_SETTINGS / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
+            int((settings / name).read_text()) for name in ("nf_conntrack_count", "nf_conntrack_max")
         )
     except (OSError, ValueError) as error:
         raise NetworkError(f"the table of connections cannot be read: {error}") from error
@@ -38,46 +41,49 @@ def flows() -> Flows:
 
 def forget(allowed: Mapping[Frontend, Collection[Backend]]) -> int:
     """Delete the flows to these frontends that lead to none of the allowed backends; return how many."""
-    wanted = {
-        (frontend.transport.value, *_end(frontend.address, frontend.port)): {
-            _end(backend.address, backend.port) for backend in backends
+    families: dict[int, Wanted] = {}
+    for frontend, backends in allowed.items():
+        family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
+        address = b"" if frontend.is_node_port else socket.inet_pton(family, frontend.address)
+        families.setdefault(family, {})[frontend.transport.value, address, _PORT.pack(frontend.port)] = {
+            (socket.inet_pton(family, backend.address), _PORT.pack(backend.port)) for backend in backends
         }
-        for frontend, backends in allowed.items()
-    }
-    if not wanted:
-        return 0
-    protocols = {key[0] for key in wanted}
+    return sum(_forget(family, wanted) for family, wanted in families.items())
+
+
+Wanted = dict[tuple[int, bytes, bytes], Collection[End]]
+_PORT = struct.Struct(">H")
+
+
+def _forget(family: int, wanted: Wanted) -> int:
+    protocols, header = {key[0] for key in wanted}, _HEADERS[family]
     with Netlink(NETFILTER, buffer=8 << 20) as netlink:
-        stale = [
-            body
-            for body in netlink.dump("flows", _SUBSYSTEM | _GET, _HEADER)
-            if _is_stale(body, wanted, protocols)
-        ]
+        flows = netlink.dump("flows", _SUBSYSTEM | _GET, header)
+        stale = [body for body in flows if _is_stale(body, family, wanted, protocols)]
         for body in stale:
-            _delete(netlink, body)
+            _delete(netlink, body, header)
     return len(stale)
 
 
-def _is_stale(
-    body: bytes, wanted: Mapping[tuple[int, bytes, bytes], Collection[End]], protocols: Collection[int]
-) -> bool:
-    values = attributes(body, len(_HEADER))
+def _is_stale(body: bytes, family: int, wanted: Wanted, protocols: Collection[int]) -> bool:
+    values = attributes(body, _HEADER_SIZE)
     original = attributes(values.get(_ORIGINAL, b""))
     ports = attributes(original.get(2, b""))
     protocol = ports.get(1, b"\0")[0]
     if protocol not in protocols:
         return False
-    target, port = attributes(original.get(1, b"")).get(2, b""), ports.get(3, b"")
+    source, destination = (_SOURCE6, _TARGET6) if family == socket.AF_INET6 else (_SOURCE, _TARGET)
+    target, port = attributes(original.get(1, b"")).get(destination, b""), ports.get(3, b"")
     backends = wanted.get((protocol, target, port), wanted.get((protocol, b"", port)))
     if backends is None:
         return False
     reply = attributes(values.get(_REPLY, b""))
-    answering = (attributes(reply.get(1, b"")).get(1, b""), attributes(reply.get(2, b"")).get(2, b""))
+    answering = (attributes(reply.get(1, b"")).get(source, b""), attributes(reply.get(2, b"")).get(2, b""))
     return answering not in backends
 
 
-def _delete(netlink: Netlink, body: bytes, header: bytes = _HEADER) -> None:
-    values = attributes(body, len(_HEADER))
+def _delete(netlink: Netlink, body: bytes, header: bytes) -> None:
+    values = attributes(body, _HEADER_SIZE)
     # With its id, so that a new flow between the same ends is not hit.
     which = attribute(_ORIGINAL | _NESTED, values[_ORIGINAL]) + attribute(_ID, values[_ID])
     try:
@@ -87,10 +93,6 @@ def _delete(netlink: Netlink, body: bytes, header: bytes = _HEADER) -> None:
             raise
 
 
-def _end(address: str, port: int) -> End:
-    return (socket.inet_aton(address) if address else b"", struct.pack(">H", port))
-
-
 def forget_pod(address: str) -> int:
     """
     Delete every flow of a pod that is gone; return how many.
@@ -98,7 +100,7 @@ def forget_pod(address: str) -> int:
     The next pod with that address would inherit them: answers to it pass without being judged.
     """
     family, kind = (socket.AF_INET6, _SOURCE6) if ":" in address else (socket.AF_INET, _SOURCE)
-    ends, header = socket.inet_pton(family, address), struct.pack("=BBH", family, 0, 0)
+    ends, header = socket.inet_pton(family, address), _HEADERS[family]
     gone = 0
     with Netlink(NETFILTER, buffer=8 << 20) as netlink:
         # As client, and as server behind whatever translation.
@@ -119,10 +121,10 @@ def forget_pod(address: str) -> int:
 
 _FILTER, _FILTER_ORIGINAL, _FILTER_REPLY = 25, 1, 2
 _BY_SOURCE = 1
-_SOURCE, _SOURCE6 = 1, 3
+_SOURCE, _TARGET, _SOURCE6, _TARGET6 = 1, 2, 3, 4
 
 
 def _from(body: bytes, which: int) -> dict[int, bytes]:
     """Return the addresses of a flow in one direction, by attribute."""
-    values = attributes(body, len(_HEADER))
+    values = attributes(body, _HEADER_SIZE)
     return attributes(attributes(values.get(which, b"")).get(1, b""))

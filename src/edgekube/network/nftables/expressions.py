@@ -8,7 +8,7 @@ that `nft list ruleset` shows every rule.
 import socket
 import struct
 from functools import lru_cache
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 from edgekube.network.base import Transport
 from edgekube.network.netlink import attribute, nest, text
@@ -52,7 +52,10 @@ def verdict(code: int, chain: str = "") -> bytes:
 
 def goto_chain(chain: str) -> bytes:
     """Pack a map element's value: go to `chain`."""
-    return verdict(_GOTO, chain)
+    return nest(2, _GOTO_CODE, text(2, chain))
+
+
+_GOTO_CODE = attribute(1, struct.pack(">i", _GOTO))
 
 
 def drop() -> bytes:
@@ -150,9 +153,13 @@ def ongoing() -> bytes:
 _ESTABLISHED, _RELATED = 2, 4
 
 
-def original_destination(register: int = FIRST) -> bytes:
-    """Load `ct original ip daddr`: where the client sent to, before NAT."""
-    return expression("ct", number(1, register), number(2, 20), attribute(3, b"\0"))
+_ORIGINAL_TARGETS = {2: 20, 10: 22}
+"""NFT_CT_DST_IP and NFT_CT_DST_IP6, by family."""
+
+
+def original_destination(family: int) -> bytes:
+    """Load `ct original ip daddr` (or `ip6 daddr`): where the client sent to, before NAT."""
+    return expression("ct", number(1, FIRST), number(2, _ORIGINAL_TARGETS[family]), attribute(3, b"\0"))
 
 
 def _mask(register: int, mask: bytes, xor: bytes) -> bytes:
@@ -160,7 +167,7 @@ def _mask(register: int, mask: bytes, xor: bytes) -> bytes:
         "bitwise",
         number(1, register),
         number(2, register),
-        number(3, 4),
+        number(3, len(mask)),
         nest(4, data(mask)),
         nest(5, data(xor)),
     )
@@ -174,10 +181,12 @@ def compare(value: bytes, *, equal: bool = True, register: int = FIRST) -> bytes
 
 
 def within(cidr: str, *, equal: bool = True, register: int = FIRST) -> bytes:
-    """Go on only if the address in the register is (not) in `cidr`."""
-    network = IPv4Network(cidr)
+    """Go on only if the address in the register is (not) in `cidr`, of either family."""
+    network = ip_network(cidr)
+    mask = network.netmask.packed
     same = compare(network.network_address.packed, equal=equal, register=register)
-    return same if network.prefixlen == 32 else _mask(register, network.netmask.packed, bytes(4)) + same
+    whole = network.prefixlen == network.max_prefixlen
+    return same if whole else _mask(register, mask, bytes(len(mask))) + same
 
 
 def to_this_node(*, equal: bool = True) -> bytes:
@@ -214,28 +223,25 @@ def lookup(name: str, *, into: int | None = None, set_id: int = 0, inverted: boo
 
     With `into`, the register of the answer, it is `vmap`/`map @name`.
     """
-    values = [text(1, name), number(2, FIRST)]
-    if into is not None:
-        values.append(number(3, into))
+    where = _lookup_rest(into, inverted=inverted)
     if set_id:
-        values.append(number(4, set_id))
-    if inverted:
-        values.append(number(5, 1))
-    return expression("lookup", *values)
+        where += number(4, set_id)
+    return nest(1, _LOOKUP, nest(2, text(1, name), where))
 
 
-def round_robin(modulus: int) -> bytes:
-    """Load `numgen inc mod modulus`."""
-    return _generate(modulus, 0)
-
-
-def chance(modulus: int) -> bytes:
-    """Load `numgen random mod modulus`."""
-    return _generate(modulus, 1)
+_LOOKUP = text(1, "lookup")
 
 
 @remembered
-def _generate(modulus: int, kind: int) -> bytes:
+def _lookup_rest(into: int | None, *, inverted: bool) -> bytes:
+    answer = number(3, into) if into is not None else b""
+    return number(2, FIRST) + answer + (number(5, 1) if inverted else b"")
+
+
+@remembered
+def pick(modulus: int, *, chance: bool) -> bytes:
+    """Load `numgen inc mod modulus`, or `numgen random`."""
+    kind = 1 if chance else 0
     return expression("numgen", number(1, FIRST), number(2, modulus), number(3, kind), number(4, 0))
 
 
@@ -244,10 +250,9 @@ def load(value: bytes, register: int) -> bytes:
     return expression("immediate", number(1, register), nest(2, data(value)))
 
 
-@remembered
-def dnat(address: int = FIRST, port_register: int = FIRST + 1) -> bytes:
-    """Say `dnat to` the address and port in the registers."""
-    return expression("nat", number(1, 1), number(2, 2), number(3, address), number(5, port_register))
+def dnat(family: int, *, port: int) -> bytes:
+    """Say `dnat to` the address in FIRST and the port in the register `port`."""
+    return expression("nat", number(1, 1), number(2, family), number(3, FIRST), number(5, port))
 
 
 def masquerade() -> bytes:
@@ -255,14 +260,9 @@ def masquerade() -> bytes:
     return expression("masq", number(1, 1 << 4))
 
 
-def reject() -> bytes:
-    """Say `reject with icmp port-unreachable` (the ICMPX form drops silently in an `ip` table)."""
-    return expression("reject", number(1, 0), attribute(2, b"\3"))
-
-
-def reject_protocol() -> bytes:
-    """Say `reject with icmp prot-unreachable`: what ends an SCTP association at once (RFC 9260, 10)."""
-    return expression("reject", number(1, 0), attribute(2, b"\2"))
+def reject(code: int) -> bytes:
+    """Say `reject with icmp …` (in an `ip6` table icmpv6), a code of type unreachable; ICMPX would drop silently."""
+    return expression("reject", number(1, 0), attribute(2, bytes([code])))
 
 
 def reject_by_reset() -> bytes:
@@ -284,11 +284,6 @@ def counter() -> bytes:
 _COUNTER = expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
 
 
-def address_key(address: str) -> bytes:
-    """Pack an IPv4 address as a key."""
-    return socket.inet_aton(address)
-
-
 def any_address_key(address: str) -> bytes:
     """Pack an address of either family as a key."""
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
@@ -296,9 +291,15 @@ def any_address_key(address: str) -> bytes:
 
 def port_key(value: int) -> bytes:
     """Pack a port as part of a concatenation."""
-    return struct.pack(">H2x", value)
+    return _PORT_KEY.pack(value)
+
+
+_PORT_KEY = struct.Struct(">H2x")
 
 
 def transport_key(transport: Transport) -> bytes:
     """Pack a protocol as part of a concatenation."""
-    return bytes([transport.value, 0, 0, 0])
+    return _TRANSPORT_KEYS[transport]
+
+
+_TRANSPORT_KEYS = {transport: bytes([transport.value, 0, 0, 0]) for transport in Transport}

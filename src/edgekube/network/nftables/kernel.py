@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from edgekube.network.netlink import NETFILTER, Netlink, NetlinkError, attributes, text
-from edgekube.network.nftables.transaction import BUFFER, Transaction, count_rules
+from edgekube.network.nftables.transaction import BUFFER, Transaction, commit, count_rules
 
 T = TypeVar("T")
 
@@ -39,11 +39,11 @@ class Kernel:
             self._netlink.close()
             self._netlink = None
 
-    def commit(self, change: Transaction) -> None:
-        """Do it (blocking)."""
+    def commit(self, *changes: Transaction) -> None:
+        """Do them all in one batch (blocking)."""
         try:
-            self.sent_bytes += change.commit(self._socket())
-            self.sent_steps += len(change.steps)
+            self.sent_bytes += commit(self._socket(), changes)
+            self.sent_steps += sum(len(change.steps) for change in changes)
         finally:
             # Somebody may have changed the ruleset since: look closely at the next check.
             self._generation = -1

@@ -1,5 +1,5 @@
 """
-How service rules look in nftables: one table, a map from frontend to chain, a chain per frontend.
+How service rules look in nftables: a table in each family, a map from frontend to chain, a chain per frontend.
 
 Pure: these functions only write messages into a Transaction. `nft list table ip edgekube` shows:
 `services` (address . protocol . port : goto chain), `node-ports`, `refused…` (no backends),
@@ -8,13 +8,12 @@ Pure: these functions only write messages into a Transaction. `nft list table ip
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
-from edgekube.network.base import Backend, Forwarding, Frontend, Transport
+from edgekube.network.base import EVERYWHERE, Backend, Forwarding, Frontend, Transport
 from edgekube.network.nftables import expressions as nft
+from edgekube.network.nftables.families import FAMILY4, FAMILY6, Family
 from edgekube.network.nftables.transaction import (
-    ADDRESS,
-    ANONYMOUS,
     ANONYMOUS_SET,
     FORWARD,
     INPUT,
@@ -34,32 +33,48 @@ SERVICES, NODE_PORTS, REFUSED, REFUSED_PORTS, HAIRPIN = (
     "refused-node-ports",
     "hairpin",
 )
-FIXED_RULES = 15
-"""How many rules `write_frame` writes."""
-
 _MASQUERADE = 0x4000
 """The packet mark for it, kube-proxy's own."""
 _AFFINITY_SIZE = 65536
 """Clients remembered per endpoint at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
-    """The cluster's address plan, IPv4 CIDRs."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of the cluster's address plan that is of one family; CIDRs, "" where it has none."""
 
-    service_cidr: str
-    cluster_cidr: str
+    family: Family
+    service_cidr: str = ""
+    cluster_cidr: str = ""
     """All pods'."""
 
 
-def write_frame(change: Transaction, ranges: Ranges) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """The cluster's address plan, IPv4 CIDRs and, in a dual-stack cluster, those of IPv6."""
+
+    service_cidr: str
+    cluster_cidr: str
+    service_cidr6: str = ""
+    cluster_cidr6: str = ""
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """By family, IPv4 first."""
+        return (
+            Part(FAMILY4, self.service_cidr, self.cluster_cidr),
+            Part(FAMILY6, self.service_cidr6, self.cluster_cidr6),
+        )
+
+
+def write_frame(change: Transaction, part: Part) -> None:
     """Write what is there whatever the services are, into an empty table."""
-    place = [ADDRESS, PROTOCOL, PORT]
+    place = [part.family.field, PROTOCOL, PORT]
     change.add_verdict_map(SERVICES, place)
     change.add_verdict_map(NODE_PORTS, place[1:])
     change.add_set(REFUSED, place)
     change.add_set(REFUSED_PORTS, place[1:])
-    change.add_set(HAIRPIN, [ADDRESS, ADDRESS])
+    change.add_set(HAIRPIN, place[:1] * 2)
     change.add_chain("dispatch")
     change.add_chain("refuse")
     change.add_chain("prerouting", hook=Hook("nat", PREROUTING, -100))
@@ -67,82 +82,77 @@ def write_frame(change: Transaction, ranges: Ranges) -> None:
     change.add_chain("postrouting", hook=Hook("nat", POSTROUTING, 100))
     for name, hook in (("refuse-input", INPUT), ("refuse-forward", FORWARD), ("refuse-output", OUTPUT)):
         change.add_chain(name, hook=Hook("filter", hook, 0))
-    _write_dispatch(change)
-    _write_postrouting(change, ranges)
-    _write_refusals(change, ranges)
+    _write_dispatch(change, part.family)
+    _write_postrouting(change, part)
+    _write_refusals(change, part)
 
 
 def _place(first: int) -> bytes:
     return nft.protocol(first) + nft.port(first + 1)
 
 
-def _write_dispatch(change: Transaction) -> None:
+def _service(family: Family) -> bytes:
+    """Load what a service is found by: address, protocol and port."""
+    return family.destination(nft.FIRST) + _place(family.port_register)
+
+
+def _write_dispatch(change: Transaction, family: Family) -> None:
     for chain in ("prerouting", "output"):
         change.add_rule(chain, nft.jump("dispatch"))
-    service = (nft.destination(), _place(nft.FIRST + 1), nft.lookup(SERVICES, into=nft.VERDICT))
-    change.add_rule("dispatch", *service)
-    # A node port on 127.0.0.1 would need route_localnet.
-    local = (nft.to_this_node(), nft.destination(), nft.within("127.0.0.0/8", equal=False))
+    change.add_rule("dispatch", _service(family), nft.lookup(SERVICES, into=nft.VERDICT))
+    # A node port on 127.0.0.1 would need route_localnet; for ::1 there is no such thing.
+    local = (nft.to_this_node(), family.destination(nft.FIRST), nft.within(family.loopback, equal=False))
     change.add_rule("dispatch", *local, _place(nft.FIRST), nft.lookup(NODE_PORTS, into=nft.VERDICT))
 
 
-def _write_postrouting(change: Transaction, ranges: Ranges) -> None:
-    change.add_rule(
-        "postrouting",
-        nft.marked(_MASQUERADE),
-        nft.counter(),
-        nft.masquerade(),
-        comment="to node ports and the like",
-    )
-    change.add_rule(
-        "postrouting",
-        nft.original_destination(),
-        nft.within(ranges.service_cidr),
-        nft.source(),
-        nft.within(ranges.cluster_cidr, equal=False),
-        # An address of the service range that this node itself answers was not translated.
-        nft.destination(),
-        nft.within(ranges.service_cidr, equal=False),
-        nft.counter(),
-        nft.masquerade(),
-        comment="to services from outside the cluster",
-    )
-    own = (nft.source(), nft.destination(nft.FIRST + 1), nft.lookup(HAIRPIN), nft.counter(), nft.masquerade())
-    change.add_rule("postrouting", *own, comment="pods that reach themselves")
+def _write_postrouting(change: Transaction, part: Part) -> None:
+    family, masquerade = part.family, (nft.counter(), nft.masquerade())
+    source, destination = family.source(nft.FIRST), family.destination(nft.FIRST)
+    change.add_rule("postrouting", nft.marked(_MASQUERADE), *masquerade, comment="to node ports and the like")
+    if part.service_cidr:
+        from_pods = (source, nft.within(part.cluster_cidr, equal=False)) if part.cluster_cidr else ()
+        change.add_rule(
+            "postrouting",
+            family.original_destination,
+            nft.within(part.service_cidr),
+            *from_pods,
+            # An address of the service range that this node itself answers was not translated.
+            destination,
+            nft.within(part.service_cidr, equal=False),
+            *masquerade,
+            comment="to services from outside the cluster",
+        )
+    pair = (source, family.destination(family.port_register), nft.lookup(HAIRPIN))
+    change.add_rule("postrouting", *pair, *masquerade, comment="pods that reach themselves")
 
 
-def _write_refusals(change: Transaction, ranges: Ranges) -> None:
+def _write_refusals(change: Transaction, part: Part) -> None:
+    family = part.family
     # ICMP errors are rationed (one a second and peer); resets are not.
     change.add_rule("refuse", nft.of_protocol(Transport.TCP), nft.reject_by_reset())
-    change.add_rule("refuse", nft.of_protocol(Transport.SCTP), nft.reject_protocol())
-    change.add_rule("refuse", nft.reject())
-    port = (
-        nft.to_this_node(),
-        _place(nft.FIRST),
-        nft.lookup(REFUSED_PORTS),
-        nft.counter(),
-        nft.goto("refuse"),
-    )
-    change.add_rule("refuse-input", *port, comment="no endpoints")
+    # What ends an SCTP association at once (RFC 9260, 10).
+    change.add_rule("refuse", nft.of_protocol(Transport.SCTP), family.reject_protocol)
+    change.add_rule("refuse", family.reject)
+    refuse = (nft.counter(), nft.goto("refuse"))
+    port = (nft.to_this_node(), _place(nft.FIRST), nft.lookup(REFUSED_PORTS))
+    change.add_rule("refuse-input", *port, *refuse, comment="no endpoints")
     for chain in ("refuse-forward", "refuse-output"):
-        service = (
-            nft.destination(),
-            _place(nft.FIRST + 1),
-            nft.lookup(REFUSED),
-            nft.counter(),
-            nft.goto("refuse"),
-        )
-        change.add_rule(chain, *service, comment="no endpoints")
-        stray = (nft.destination(), nft.within(ranges.service_cidr), nft.to_this_node(equal=False))
-        change.add_rule(chain, *stray, nft.counter(), nft.goto("refuse"), comment="no such service")
+        change.add_rule(chain, _service(family), nft.lookup(REFUSED), *refuse, comment="no endpoints")
+        if part.service_cidr:
+            range_ = (family.destination(nft.FIRST), nft.within(part.service_cidr))
+            stray = (*range_, nft.to_this_node(equal=False))
+            change.add_rule(chain, *stray, *refuse, comment="no such service")
 
 
 def chain_of(frontend: Frontend) -> str:
-    """Return the frontend's chain."""
-    transport = frontend.transport.name.lower()
-    if not frontend.address:
-        return f"node-port-{transport}/{frontend.port}"
-    return f"service-{frontend.address}/{transport}/{frontend.port}"
+    """Return the frontend's chain: nft(8) reads no colons in names."""
+    address, transport, port = frontend
+    if address in EVERYWHERE:
+        return f"node-port-{_NAMES[transport]}/{port}"
+    return f"service-{address.replace(':', '_')}/{_NAMES[transport]}/{port}"
+
+
+_NAMES = {transport: transport.name.lower() for transport in Transport}
 
 
 def inside_of(chain: str) -> str:
@@ -152,7 +162,7 @@ def inside_of(chain: str) -> str:
 
 def endpoint_of(chain: str, backend: Backend) -> str:
     """Return the chain, and the set of clients, of one backend of a frontend with affinity."""
-    return f"endpoint-{chain}-{backend.address}/{backend.port}"
+    return f"endpoint-{chain}-{backend.address.replace(':', '_')}/{backend.port}"
 
 
 def _has_chain(forwarding: Forwarding) -> bool:
@@ -193,7 +203,7 @@ def write_frontend(
     old: Forwarding | None,
     new: Forwarding | None,
     *,
-    cluster_cidr: str,
+    part: Part,
 ) -> None:
     """Write what turns `old` into `new`, either of which may be missing; maps are `add_elements`' part."""
     chain = chain_of(frontend)
@@ -209,45 +219,47 @@ def write_frontend(
         change.delete_set(name)
     for name, (backend, seconds) in after.items():
         if before.get(name) != (backend, seconds):
-            _write_endpoint(change, name, backend, frontend.transport, seconds)
+            _write_endpoint(change, name, backend, seconds, way=(part.family, frontend.transport))
     if new is not None and has:
-        _write_entrance(change, chain, new, cluster_cidr)
+        _write_entrance(change, chain, new, part)
         for name, backends in has.items():
             if backends:
-                _write_spread(change, name, frontend.transport, new, backends)
+                _write_spread(change, name, new, backends, way=(part.family, frontend.transport))
     for name in had.keys() - has.keys():
         change.delete_chain(name)
 
 
-def _write_endpoint(
-    change: Transaction, name: str, backend: Backend, transport: Transport, seconds: int
-) -> None:
-    change.add_set(name, [ADDRESS], timeout=seconds, size=_AFFINITY_SIZE)
+Way = tuple[Family, Transport]
+
+
+def _write_endpoint(change: Transaction, name: str, backend: Backend, seconds: int, *, way: Way) -> None:
+    family, transport = way
+    change.add_set(name, [family.field], timeout=seconds, size=_AFFINITY_SIZE)
     change.add_chain(name)
     rule = (
         # nft(8) wants the protocol said before a port, though whoever gets here has it.
         nft.of_protocol(transport),
-        nft.source(),
+        family.source(nft.FIRST),
         nft.update(name),
-        nft.load(nft.address_key(backend.address), nft.FIRST),
-        nft.load(nft.port_key(backend.port)[:2], nft.FIRST + 1),
+        nft.load(family.pack(backend.address), nft.FIRST),
+        nft.load(nft.port_key(backend.port)[:2], family.port_register),
         nft.counter(),
-        nft.dnat(),
+        family.dnat,
     )
     change.add_rule(name, *rule)
 
 
-def _write_entrance(change: Transaction, chain: str, forwarding: Forwarding, cluster_cidr: str) -> None:
+def _write_entrance(change: Transaction, chain: str, forwarding: Forwarding, part: Part) -> None:
     """Write who gets in, and who gets where."""
+    source = part.family.source(nft.FIRST)
     if forwarding.sources:
         allowed = change.anonymous_ranges(forwarding.sources)
         foreign = nft.lookup(ANONYMOUS_SET, set_id=allowed, inverted=True)
-        change.add_rule(
-            chain, nft.source(), foreign, nft.counter(), nft.drop(), comment="not in the source ranges"
-        )
+        change.add_rule(chain, source, foreign, nft.counter(), nft.drop(), comment="not in the source ranges")
     if forwarding.inside:
         inside = nft.goto(inside_of(chain))
-        change.add_rule(chain, nft.source(), nft.within(cluster_cidr), inside)
+        pods = nft.within(part.cluster_cidr) if part.cluster_cidr else nft.compare(part.family.nobody)
+        change.add_rule(chain, source, pods, inside)
         # The node may call from an address that only it has, such as the balancer's.
         change.add_rule(chain, nft.from_this_node(), nft.set_mark(_MASQUERADE), inside)
     if forwarding.backends and forwarding.masquerade:
@@ -257,35 +269,41 @@ def _write_entrance(change: Transaction, chain: str, forwarding: Forwarding, clu
 
 
 def _write_spread(
-    change: Transaction,
-    chain: str,
-    transport: Transport,
-    forwarding: Forwarding,
-    backends: Sequence[Backend],
+    change: Transaction, chain: str, forwarding: Forwarding, backends: Sequence[Backend], *, way: Way
 ) -> None:
-    pick = (nft.chance if forwarding.random else nft.round_robin)(len(backends))
-    if forwarding.affinity:
+    family, transport = way
+    chance, affinity = forwarding.random, forwarding.affinity
+    if affinity:
         names = [endpoint_of(chain, backend) for backend in backends]
         for name in names:
-            change.add_rule(chain, nft.source(), nft.lookup(name), nft.goto(name))
+            change.add_rule(chain, family.source(nft.FIRST), nft.lookup(name), nft.goto(name))
         slots = change.anonymous_map([nft.goto_chain(name) for name in names], None)
-        target = nft.lookup(ANONYMOUS, into=nft.VERDICT, set_id=slots)
-        change.add_rule(chain, pick, target, comment=forwarding.name)
+        pick = nft.pick(len(backends), chance=chance)
+        change.add_rule(chain, pick, nft.lookup(slots, into=nft.VERDICT), comment=forwarding.name)
     else:
-        places = [nft.address_key(backend.address) + nft.port_key(backend.port) for backend in backends]
-        slots = change.anonymous_map(places, [ADDRESS, PORT])
-        target = nft.lookup(ANONYMOUS, into=nft.FIRST, set_id=slots)
-        rule = (nft.of_protocol(transport), pick, target, nft.counter(), nft.dnat())
-        change.add_rule(chain, *rule, comment=forwarding.name)
+        pack = family.pack
+        places = [pack(address) + nft.port_key(port) for address, port, _local in backends]
+        slots = change.anonymous_map(places, (family.field, PORT))
+        before = _before(transport, len(backends), chance=chance)
+        target = nft.lookup(slots, into=nft.FIRST)
+        change.add_rule(chain, before, target, nft.counter(), family.dnat, comment=forwarding.name)
 
 
-def elements(rules: Mapping[Frontend, Forwarding]) -> dict[tuple[str, bytes], str]:
+@nft.remembered
+def _before(transport: Transport, count: int, *, chance: bool) -> bytes:
+    """Pack how rules of services begin that have as many backends."""
+    return nft.of_protocol(transport) + nft.pick(count, chance=chance)
+
+
+def elements(rules: Mapping[Frontend, Forwarding], family: Family) -> dict[tuple[str, bytes], str]:
     """Return what the maps and sets of the frame hold for `rules`: (map, key) to the chain, or "" in sets."""
     held: dict[tuple[str, bytes], str] = {}
     for frontend, forwarding in rules.items():
-        key = nft.transport_key(frontend.transport) + nft.port_key(frontend.port)
-        names = (SERVICES, REFUSED) if frontend.address else (NODE_PORTS, REFUSED_PORTS)
-        place = nft.address_key(frontend.address) + key if frontend.address else key
+        address, transport, port = frontend
+        place = nft.transport_key(transport) + nft.port_key(port)
+        names = (NODE_PORTS, REFUSED_PORTS)
+        if address not in EVERYWHERE:
+            names, place = (SERVICES, REFUSED), family.pack(address) + place
         if _has_chain(forwarding):
             held[names[0], place] = chain_of(frontend)
         if not forwarding.backends and not forwarding.silent:
@@ -317,11 +335,13 @@ def _by_name(items: Iterable[tuple[str, bytes]]) -> dict[str, list[bytes]]:
 
 def hairpins(forwardings: Collection[Forwarding], cluster_cidr: str) -> list[str]:
     """Return the addresses of this node's pods behind services, once for every time they are named."""
-    network = IPv4Network(cluster_cidr)
+    if not cluster_cidr:
+        return []
+    network = ip_network(cluster_cidr)
     return [
         backend.address
         for forwarding in forwardings
         for backend in forwarding.everywhere
         # Not a node's own address: it talks to itself without NAT.
-        if backend.local and IPv4Address(backend.address) in network
+        if backend.local and ip_address(backend.address) in network
     ]

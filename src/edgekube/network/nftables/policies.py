@@ -3,11 +3,10 @@
 import errno
 
 from edgekube.network.netlink import NetlinkError
+from edgekube.network.nftables.families import FAMILIES, Family
 from edgekube.network.nftables.kernel import Count, Kernel
 from edgekube.network.nftables.policies_layout import (
-    FAMILIES,
     TABLE,
-    Family,
     Layout,
     part_of,
     write_change,

@@ -8,21 +8,17 @@ a set for each selector of peers. The node's own traffic passes `output` and `in
 not hooked: it is never judged. Peers come and go by elements, chains change with their policy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import product
-from typing import NamedTuple
 
 from edgekube.network.nftables import expressions as nft
+from edgekube.network.nftables.families import FAMILIES, Family
 from edgekube.network.nftables.transaction import (
-    ADDRESS,
-    ADDRESS6,
     ANONYMOUS_SET,
     FORWARD,
-    IPV4,
-    IPV6,
     PORT,
     PROTOCOL,
     Field,
@@ -43,29 +39,9 @@ _PRIORITIES = {Direction.EGRESS: -1, Direction.INGRESS: 0}
 Keys = frozenset[bytes]
 
 
-class Family(NamedTuple):
-    """How addresses are loaded and held; `registers` is how many an address takes."""
-
-    number: int
-    field: Field
-    registers: int
-    source: Callable[[int], bytes]
-    destination: Callable[[int], bytes]
-
-
-FAMILIES = (
-    Family(IPV4, ADDRESS, 1, nft.source, nft.destination),
-    Family(IPV6, ADDRESS6, 4, nft.source6, nft.destination6),
-)
-
-
 def part_of(wish: Policing, family: Family) -> Policing:
     """Return what of a wish is about addresses of a family; nothing if no pod with one is isolated."""
-    six = family.number == IPV6
-
-    def ours(address: str) -> bool:
-        return (":" in address) == six
-
+    ours = family.__contains__
     isolated = {pod: names for pod, names in wish.isolated.items() if ours(pod.address)}
     if not isolated:
         return Policing()

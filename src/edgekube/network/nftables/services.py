@@ -1,30 +1,45 @@
-"""ServiceRules in the kernel: table `edgekube`, one atomic netlink batch per step, no subprocess."""
+"""ServiceRules in the kernel: table `edgekube` of family ip, and of ip6 if need be; no subprocess."""
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
 
 from edgekube.network.base import Flows, Forwarding, Frontend, NetworkError, Transport
+from edgekube.network.netlink import NetlinkError
 from edgekube.network.nftables import layout
-from edgekube.network.nftables.conntrack import flows, forget
-from edgekube.network.nftables.expressions import address_key
+from edgekube.network.nftables.conntrack import SETTINGS, flows, forget
 from edgekube.network.nftables.kernel import Count, Kernel
-from edgekube.network.nftables.transaction import IPV4, Transaction
+from edgekube.network.nftables.servicetable import ServiceTable
+from edgekube.network.nftables.transaction import IPV4, IPV6, Transaction
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class NftablesServiceRules:
-    """Programs the network namespace the process runs in."""
+    """
+    Programs the network namespace the process runs in.
 
-    def __init__(self, ranges: layout.Ranges, *, table: str = "edgekube") -> None:
+    Both families' changes are one batch. The table of ip6 is made in a dual-stack cluster, and for
+    IPv6 frontends; a kernel that refuses it has that of ip alone.
+    """
+
+    def __init__(self, ranges: layout.Ranges, *, table: str = "edgekube", settings: Path = SETTINGS) -> None:
         self.kernel = Kernel(table)
-        self._ranges = ranges
-        self._rules: dict[Frontend, Forwarding] = {}
-        self._hairpins: Counter[str] = Counter()
+        self._settings = settings
+        """Where the kernel tells of its table of connections."""
+        self._parts = {part.family.number: part for part in ranges.parts}
+        self._tables: dict[int, ServiceTable] = {}
+        """By family, of those that have a table."""
+        self._refused = ""
+        """Why the kernel has no table of IPv6."""
+        self._swept = False
+        """Whether it is known that none was left by another process."""
 
     async def replace(self, rules: Mapping[Frontend, Forwarding]) -> None:
-        """Build the table anew in one batch."""
+        """Build the tables anew in one batch."""
         await self.kernel.do(lambda: self._replace(dict(rules)))
 
     async def change(self, put: Mapping[Frontend, Forwarding], drop: Collection[Frontend]) -> None:
@@ -37,14 +52,14 @@ class NftablesServiceRules:
 
         Another program's change of its own tables moves it too: then our rules are counted.
         """
-        return await self.kernel.do(lambda: self.kernel.holds(self._count))
+        return await self.kernel.do(lambda: bool(self._tables) and self.kernel.holds(self._count))
 
     async def flows(self) -> Flows:
         """Return how full the kernel's table of connections is."""
-        return await self.kernel.do(flows)
+        return await self.kernel.do(lambda: flows(self._settings))
 
     async def clear(self) -> None:
-        """Remove the table."""
+        """Remove the tables."""
         await self.kernel.do(self._clear)
 
     def close(self) -> None:
@@ -52,74 +67,105 @@ class NftablesServiceRules:
         self.kernel.close()
 
     def _replace(self, rules: dict[Frontend, Forwarding]) -> None:
-        change = Transaction(self.kernel.table)
-        change.start_afresh("edgekube: services")
-        layout.write_frame(change, self._ranges)
-        for frontend, forwarding in rules.items():
-            layout.write_frontend(change, frontend, None, forwarding, cluster_cidr=self._ranges.cluster_cidr)
-        layout.add_elements(change, layout.elements(rules))
-        hairpins = Counter(layout.hairpins(rules.values(), self._ranges.cluster_cidr))
-        change.add_elements(layout.HAIRPIN, _pairs(hairpins))
-        self.kernel.commit(change)
-        self._rules, self._hairpins = rules, hairpins
+        divided = _by_family(rules)
+        wanted = [IPV4, IPV6] if divided[IPV6] or self._parts[IPV6].service_cidr else [IPV4]
+        tables = {number: ServiceTable(self._parts[number], self.kernel.table) for number in wanted}
+        changes = {number: table.afresh(divided[number]) for number, table in tables.items()}
+        refused = ""
+        try:
+            self.kernel.commit(*changes.values())
+        except NetlinkError as error:
+            if IPV6 not in changes:
+                raise
+            # Whatever is wrong with IPv6, IPv4 goes on.
+            self.kernel.commit(changes[IPV4])
+            del tables[IPV6]
+            refused = str(error)
+        self._complain(refused)
+        self._swept = self._swept and IPV6 not in tables
+        if IPV6 not in tables and not self._swept:
+            self._sweep()
+        for number, table in tables.items():
+            table.settle(divided[number], ())
+        self._tables = tables
         self._forget(rules)
 
     def _change(self, put: dict[Frontend, Forwarding], drop: list[Frontend]) -> None:
-        absent = [frontend for frontend in drop if frontend not in self._rules]
-        if absent:
-            raise NetworkError(f"no rule for {absent[0]}")
-        touched = [*put, *drop]
-        old = {frontend: self._rules[frontend] for frontend in touched if frontend in self._rules}
-        before, after = layout.elements(old), layout.elements(put)
-        hairpins = self._hairpins.copy()
-        hairpins.subtract(layout.hairpins(old.values(), self._ranges.cluster_cidr))
-        hairpins.update(layout.hairpins(put.values(), self._ranges.cluster_cidr))
-        hairpins = +hairpins
-        change = Transaction(self.kernel.table)
-        layout.delete_elements(change, before.keys() - after.keys())
-        for frontend in touched:
-            layout.write_frontend(
-                change,
-                frontend,
-                old.get(frontend),
-                put.get(frontend),
-                cluster_cidr=self._ranges.cluster_cidr,
-            )
-        layout.add_elements(change, {key: after[key] for key in after.keys() - before.keys()})
-        change.delete_elements(layout.HAIRPIN, _pairs(self._hairpins.keys() - hairpins.keys()))
-        change.add_elements(layout.HAIRPIN, _pairs(hairpins.keys() - self._hairpins.keys()))
-        self.kernel.commit(change)
-        for frontend in drop:
-            self._rules.pop(frontend, None)
-        self._rules |= put
-        self._hairpins = hairpins
-        self._forget(frontend for frontend in touched if _lost(old.get(frontend), put.get(frontend)))
+        puts, drops = _by_family(put), _by_family(dict.fromkeys(drop))
+        tables, changes = dict(self._tables), []
+        for number in (IPV4, IPV6):
+            if not (puts[number] or drops[number]) or (number == IPV6 and self._refused):
+                continue
+            if number in tables:
+                changes.append(tables[number].change(puts[number], drops[number]))
+            elif drops[number]:
+                raise NetworkError(f"no rule for {next(iter(drops[number]))}")
+            else:
+                tables[number] = ServiceTable(self._parts[number], self.kernel.table)
+                changes.append(tables[number].afresh(puts[number]))
+        self.kernel.commit(*changes)
+        touched = (*put, *drop)
+        lost = [frontend for frontend in touched if _lost(self._known(frontend), put.get(frontend))]
+        for number, table in tables.items():
+            table.settle(puts[number], drops[number])
+        self._tables = tables
+        self._swept = self._swept and IPV6 not in tables
+        self._forget({frontend: put.get(frontend) for frontend in lost})
 
-    def _forget(self, touched: Iterable[Frontend]) -> None:
+    def _known(self, frontend: Frontend) -> Forwarding | None:
+        return next(
+            (table.rules[frontend] for table in self._tables.values() if frontend in table.rules), None
+        )
+
+    def _complain(self, refused: str) -> None:
+        if refused and refused != self._refused:
+            log.warning("no service rules for IPv6: %s", refused)
+        self._refused = refused
+
+    def _sweep(self) -> None:
+        """Remove the IPv6 table another process, or a service that is gone, may have left."""
+        try:
+            self.kernel.commit(self._removal(IPV6))
+        except NetlinkError as error:
+            # A kernel without IPv6 has nothing to remove.
+            log.debug("%s", error)
+        self._swept = True
+
+    def _forget(self, rules: Mapping[Frontend, Forwarding | None]) -> None:
         """Cure UDP clients of backends that are gone; a failure costs them two minutes, not us our rules."""
-        datagrams = [frontend for frontend in touched if frontend.transport is Transport.UDP]
-        rules = {frontend: self._rules.get(frontend) for frontend in datagrams}
         try:
             forget(
-                {frontend: rule.everywhere if rule is not None else () for frontend, rule in rules.items()}
+                {
+                    frontend: rule.everywhere if rule is not None else ()
+                    for frontend, rule in rules.items()
+                    if frontend.transport is Transport.UDP
+                }
             )
         except NetworkError as error:
             log.warning("stale UDP flows stay: %s", error)
 
     def _count(self) -> dict[int, Count]:
-        """Return how many rules there should be, and elements by set."""
-        rules = layout.FIXED_RULES + sum(map(layout.rule_count, self._rules.values()))
-        held: Counter[str] = Counter(name for name, _key in layout.elements(self._rules))
-        names = (layout.SERVICES, layout.NODE_PORTS, layout.REFUSED, layout.REFUSED_PORTS)
-        elements = {**{name: held[name] for name in names}, layout.HAIRPIN: len(self._hairpins)}
-        return {IPV4: (rules, elements)}
+        return {number: table.count() for number, table in self._tables.items()}
 
     def _clear(self) -> None:
-        change = Transaction(self.kernel.table)
+        self.kernel.commit(self._removal(IPV4))
+        self._sweep()
+        self._tables = {}
+
+    def _removal(self, family: int) -> Transaction:
+        change = Transaction(self.kernel.table, family=family)
         change.add_table()
         change.delete_table()
-        self.kernel.commit(change)
-        self._rules, self._hairpins = {}, Counter()
+        return change
+
+
+def _by_family(rules: Mapping[Frontend, T]) -> dict[int, dict[Frontend, T]]:
+    """Divide by family."""
+    four: dict[Frontend, T] = {}
+    six: dict[Frontend, T] = {}
+    for frontend, rule in rules.items():
+        (six if ":" in frontend.address else four)[frontend] = rule
+    return {IPV4: four, IPV6: six}
 
 
 def _lost(old: Forwarding | None, new: Forwarding | None) -> bool:
@@ -127,7 +173,3 @@ def _lost(old: Forwarding | None, new: Forwarding | None) -> bool:
     if old is None or new is None or not old.backends:
         return True
     return bool(set(old.everywhere) - set(new.everywhere))
-
-
-def _pairs(addresses: Iterable[str]) -> list[bytes]:
-    return [address_key(address) * 2 for address in addresses]

@@ -6,8 +6,9 @@ The index follows changes one by one; records are made when asked for.
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 
 from edgekube.api.resource import Key, key_of
 from edgekube.api.types import core_v1, discovery_v1
@@ -187,11 +188,12 @@ class Zone:
                         yield endpoint.hostname.lower() or _dashed(address), address, numbers[0] or 0
 
     def _reverse_answer(self, name: Name, kind: int) -> Answer | None:
-        if name[-2:] != ("in-addr", "arpa") or len(name) != 6:
+        address = _reversed_address(name)
+        if not address:
             return None
         if self._reverse is None:
             self._reverse = self._reversed()
-        names = self._reverse.get(".".join(reversed(name[:4])))
+        names = self._reverse.get(address)
         if not names:
             return None
         if kind not in {Type.PTR, Type.ANY}:
@@ -203,10 +205,10 @@ class Zone:
         for key, service in self._services.items():
             base = self._service_name(key)
             for address in _cluster_ips(service):
-                names.setdefault(address, []).append(base)
+                names.setdefault(_plain(address), []).append(base)
             if service.spec.cluster_ip == "None":
                 for host, address in self._endpoints(key):
-                    names.setdefault(address, []).append((host, *base))
+                    names.setdefault(_plain(address), []).append((host, *base))
         return names
 
     def _service_name(self, key: Key) -> Name:
@@ -228,10 +230,23 @@ def _find_pod(rest: Name, name: Name) -> Records | None:
         return []
     if len(rest) > 2:
         return None
-    try:
-        return _addresses(name, [str(IPv4Address(rest[0].replace("-", ".")))])
-    except AddressValueError:
-        return None
+    for make, mark in ((IPv4Address, "."), (IPv6Address, ":")):
+        try:
+            return _addresses(name, [str(make(rest[0].replace("-", mark)))])
+        except AddressValueError:
+            continue
+    return None
+
+
+def _reversed_address(name: Name) -> str:
+    """Return the address below `in-addr.arpa` (RFC 1035, 3.5) or `ip6.arpa` (RFC 3596, 2.5); "" for other names."""
+    zone, digits = name[-2:], name[-3::-1]
+    if zone == ("in-addr", "arpa") and len(digits) == 4:
+        return ".".join(digits)
+    if zone == ("ip6", "arpa") and len(digits) == 32 and all(len(digit) == 1 for digit in digits):
+        with suppress(AddressValueError):
+            return str(IPv6Address(":".join("".join(digits[at : at + 4]) for at in range(0, 32, 4))))
+    return ""
 
 
 def _alias(service: core_v1.Service, name: Name) -> Alias | None:
@@ -262,7 +277,17 @@ def _protocol(port: core_v1.ServicePort) -> str:
 
 
 def _dashed(address: str) -> str:
-    return address.replace(".", "-").replace(":", "-")
+    label = address.replace(".", "-").replace(":", "-")
+    # No label ends in a dash (RFC 1123): "fd00::" reads "fd00--0".
+    return f"{label}0" if label.endswith("-") else label
+
+
+def _plain(address: str) -> str:
+    """Return the one form an IPv6 address has of those people write (RFC 5952)."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address
 
 
 def _unpack(data: bytes) -> Name:
