@@ -62,7 +62,11 @@ def test_only_what_is_certain_is_an_obstacle(chains, stopped):
 
 def test_it_is_said_what_is_stopped():
     (found,) = obstacles([forward(Rule((Match(Field.OUT, b"ek"),), ACCEPT))], PACKETS)
-    assert str(found) == "another program's chain FORWARD of table ip filter drops what pods send"
+    assert str(found) == (
+        "another program's chain FORWARD of table ip filter drops what pods send: let interfaces ek* pass there"
+    )
+    both = obstacles([forward(family="inet")], (*PACKETS, *probes("fd00::2", "")))
+    assert len(both[0].stops) == 3
     closed = Chain(family="inet", table="fw", name="in", hook=Hook.INPUT, drops=True)
     (found,) = obstacles([closed], PACKETS)
     assert found.stops == ("what pods ask the node's DNS",)

@@ -127,5 +127,5 @@ class NdpTongue:
         return build(Neighbour(SOLICITATION, mac, UNSPECIFIED, group_of(address), address))
 
     def groups(self, addresses: Iterable[str]) -> frozenset[str]:
-        """Return the solicited-node groups."""
-        return frozenset(map(group_of, addresses))
+        """Return the solicited-node groups; those of the other family are not asked for here."""
+        return frozenset(group_of(address) for address in addresses if ":" in address)

@@ -40,7 +40,7 @@ class Obstacle:
 
     def __str__(self) -> str:
         where = f"chain {self.chain} of table {self.family} {self.table}"
-        return f"another program's {where} drops {' and '.join(self.stops)}"
+        return f"another program's {where} drops {', '.join(self.stops)}: let interfaces ek* pass there"
 
 
 def probes(pod: str, dns: str, *, lan: str = "eth0") -> list[Probe]:
@@ -83,15 +83,15 @@ def obstacles(chains: Sequence[Chain], packets: Iterable[Probe]) -> list[Obstacl
         near = {
             each.name: each for each in chains if (each.family, each.table) == (chain.family, chain.table)
         }
-        stops = tuple(
+        stops = [
             probe.about
             for probe in packets
             if probe.hook is chain.hook
             and chain.family in {"inet", probe.family}
             and _stops(near, chain, probe)
-        )
+        ]
         if stops:
-            found.append(Obstacle(chain.family, chain.table, chain.name, stops))
+            found.append(Obstacle(chain.family, chain.table, chain.name, tuple(dict.fromkeys(stops))))
     return found
 
 
