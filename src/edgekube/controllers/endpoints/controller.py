@@ -14,7 +14,8 @@ from edgekube.control.reconcile import Controller
 from edgekube.control.selectors import subset
 from edgekube.control.writer import Writer
 from edgekube.controllers.context import Context
-from edgekube.controllers.endpoints.backends import backends, lost
+from edgekube.controllers.endpoints import topology
+from edgekube.controllers.endpoints.backends import ZONE, backends, lost
 from edgekube.controllers.endpoints.plan import (
     ENDPOINTS_MANAGED_BY,
     ENDPOINTS_MANAGER,
@@ -75,6 +76,8 @@ class Endpoints:
         silent = lost(nodes.values())
         for number, family in enumerate(families):
             found = backends(service, pods, nodes, family, silent=silent)
+            if topology.auto(service):
+                found = topology.hinted(found, topology.shares(nodes.values()))
             mine = [s for s in existing if s.address_type == family and not s.metadata.deletion_timestamp]
             await self._write(plan(service, found, mine, family))
             if number == 0:
@@ -116,11 +119,12 @@ def _service_of(piece: discovery_v1.EndpointSlice) -> Sequence[Key]:
     return [Key(piece.metadata.namespace, name)] if name else []
 
 
-def _silence(node: core_v1.Node | None) -> tuple[bool, str]:
+def _silence(node: core_v1.Node | None) -> tuple[bool, str, float]:
+    """Return what of a node matters here: whether it is silent, its zone, and its part in the zone's processors."""
     if node is None:
-        return False, ""
+        return False, "", 0
     silent = any(c.type == "Ready" and c.status == "Unknown" for c in node.status.conditions)
-    return silent, node.metadata.labels.get("topology.kubernetes.io/zone", "")
+    return silent, node.metadata.labels.get(ZONE, ""), topology.processors(node)
 
 
 def build(context: Context) -> Controller[Key]:
