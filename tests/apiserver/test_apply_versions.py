@@ -27,9 +27,9 @@ async def owners(api):
 
 async def test_what_one_version_applied_another_takes_back(api):
     await two(api)
-    await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(color="red"), 201, kind=APPLY)
+    await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(title="red"), 201, kind=APPLY)
     made = await api.patch(f"{BETA}/w?fieldManager=me", beta(), kind=APPLY)
-    assert "color" not in made["spec"]
+    assert "title" not in made["spec"]
     assert await owners(api) == {("me", "Apply", "example.com/v1beta1"): {"f:size": {}}}
     same = await api.patch(f"{BETA}/w?fieldManager=me", beta(), kind=APPLY)
     assert same["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
@@ -37,34 +37,34 @@ async def test_what_one_version_applied_another_takes_back(api):
 
 async def test_each_owner_keeps_its_version(api):
     await two(api)
-    await api.patch(f"{BETA}/w?fieldManager=they", beta(color="red"), 201, kind=APPLY)
-    status = await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(color="blue"), 409, kind=APPLY)
-    assert 'conflict with "they": .spec.color' in status["message"]
-    await api.patch(f"{WIDGETS}/w?fieldManager=me&force=true", widget(color="blue"), kind=APPLY)
+    await api.patch(f"{BETA}/w?fieldManager=they", beta(title="red"), 201, kind=APPLY)
+    status = await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(title="blue"), 409, kind=APPLY)
+    assert 'conflict with "they": .spec.title' in status["message"]
+    await api.patch(f"{WIDGETS}/w?fieldManager=me&force=true", widget(title="blue"), kind=APPLY)
     assert await owners(api) == {
-        ("me", "Apply", "example.com/v1"): {"f:color": {}, "f:size": {}},
+        ("me", "Apply", "example.com/v1"): {"f:size": {}, "f:title": {}},
         ("they", "Apply", "example.com/v1beta1"): {"f:size": {}},
     }
     gone = await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(), kind=APPLY)
-    assert "color" not in gone["spec"]
+    assert "title" not in gone["spec"]
 
 
 async def test_ordinary_writes_are_noted_in_their_version(api):
     await two(api)
-    await api.post(f"{BETA}?fieldManager=maker", beta(color="red"))
+    await api.post(f"{BETA}?fieldManager=maker", beta(title="red"))
     assert list(await owners(api)) == [("maker", "Update", "example.com/v1beta1")]
-    await api.patch(f"{WIDGETS}/w?fieldManager=other", {"spec": {"color": "blue"}})
+    await api.patch(f"{WIDGETS}/w?fieldManager=other", {"spec": {"title": "blue"}})
     assert await owners(api) == {
-        ("maker", "Update", "example.com/v1beta1"): {".": {}, "f:size": {}},
-        ("other", "Update", "example.com/v1"): {"f:color": {}},
+        ("maker", "Update", "example.com/v1beta1"): {"f:color": {}, "f:size": {}},
+        ("other", "Update", "example.com/v1"): {"f:title": {}},
     }
 
 
 async def test_a_version_that_goes_takes_its_owners_along(api):
     await two(api)
-    await api.patch(f"{BETA}/w?fieldManager=they", beta(color="red"), 201, kind=APPLY)
+    await api.patch(f"{BETA}/w?fieldManager=they", beta(title="red"), 201, kind=APPLY)
     await api.patch(f"{WIDGETS}/w?fieldManager=me", widget(), kind=APPLY)
     patch = [{"op": "replace", "path": "/spec/versions/1/served", "value": False}]
     await api.patch(f"{DEFINITIONS}/widgets.example.com", patch, kind="json-patch+json")
-    found = await api.patch(f"{WIDGETS}/w?fieldManager=me&force=true", widget(color="blue"), kind=APPLY)
-    assert found["spec"]["color"] == "blue"
+    found = await api.patch(f"{WIDGETS}/w?fieldManager=me&force=true", widget(title="blue"), kind=APPLY)
+    assert found["spec"]["title"] == "blue"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edgekube.api.types import core_v1, meta_v1
 from edgekube.network import arp, ndp, netns
 from edgekube.network.announce import Announcer, MemoryLan
 from edgekube.network.claims import Say
-from edgekube.network.lanline import lan
+from edgekube.network.lanline import BothLines, lan
+from edgekube.proxy.announcer import ANNOUNCER, addresses
 
 ADDRESS, ADDRESS6 = "192.0.2.200", "2001:db8::200"
 
@@ -307,3 +309,38 @@ class TestNdp:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             made.close()
+
+
+async def test_ipv6_is_listened_to_only_for_an_address_of_it():
+    four, six = MemoryLan(), MemoryLan()
+    announcer = Announcer(BothLines(four.line("one"), six.line("one")))
+    task = asyncio.ensure_future(announcer.run())
+    try:
+        await asyncio.sleep(0)
+        announcer.set_addresses(set())
+        announcer.set_addresses({ADDRESS})
+        await asyncio.sleep(0.01)
+        assert four.who_has(ADDRESS) == ["one"]
+        assert six.who_has(ADDRESS) == []
+        announcer.set_addresses({ADDRESS, ADDRESS6})
+        await asyncio.sleep(0.01)
+        assert six.who_has(ADDRESS6) == ["one"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert six.who_has(ADDRESS6) == []
+
+
+def test_the_addresses_of_both_families_are_the_announcers():
+    def service(*given, by="here", kind="LoadBalancer"):
+        ingress = tuple(core_v1.LoadBalancerIngress(ip=address) for address in given)
+        return core_v1.Service(
+            metadata=meta_v1.ObjectMeta(annotations={ANNOUNCER: by}),
+            spec=core_v1.ServiceSpec(type=kind),
+            status=core_v1.ServiceStatus(load_balancer=core_v1.LoadBalancerStatus(ingress=ingress)),
+        )
+
+    both = ("192.0.2.7", "2001:DB8:0::7", "")
+    assert addresses(service(*both), "here") == ("192.0.2.7", "2001:db8::7")
+    assert addresses(service(*both, by="there"), "here") == ()
+    assert addresses(service(*both, kind="ClusterIP"), "here") == ()

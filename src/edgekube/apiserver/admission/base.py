@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from edgekube.api.errors import Cause, Forbidden
 from edgekube.api.resource import AnyResource, Key
+from edgekube.apiserver.admission.reinvocation import Round
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.request import Tree
 from edgekube.apiserver.route import Target
@@ -36,6 +37,10 @@ class Attributes:
     """Annotations of the request's audit event."""
     missing: Sequence[Cause] | None = None
     """Required fields that a changed object lacks; None: a webhook changed nothing."""
+    changed: bool = False
+    """Whether a webhook or a policy made another object of it."""
+    rounds: dict[str, Round] = field(default_factory=dict)
+    """What webhooks and policies did so far, by sort."""
     undo: list[Settle] = field(default_factory=list)
     """Called when the write did not happen (refused, lost a race, dry run)."""
     done: list[Settle] = field(default_factory=list)
@@ -142,7 +147,7 @@ class Chain:
         """Run every mutating plug-in that wants this write; `whole` says that it is not just a part of the object."""
         for plugin in self._wanted(attributes, "admit", whole=whole):
             await cast("Mutating", plugin).admit(attributes)
-        if attributes.missing is not None:
+        if attributes.changed:
             # A webhook or a policy changed it: what was added is nobody's exception.
             for plugin in self._wanted(attributes, "readmit", whole=whole):
                 await cast("Again", plugin).readmit(attributes)

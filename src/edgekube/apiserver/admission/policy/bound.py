@@ -36,6 +36,12 @@ class Case:
     functions: Mapping[str, Any]
     budget: Budget
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What tells it from all others."""
+        meta = (self.variables.get("params") or {}).get("metadata") or {}
+        return self.policy.name, self.binding.name, meta.get("namespace", ""), meta.get("name", "")
+
     def evaluate(self, program: Program) -> Any:
         """Run one expression; raises CelError."""
         return program.evaluate(self.variables, self.functions, budget=self.budget)

@@ -15,12 +15,14 @@ from edgekube.api.scheme import Scheme
 from edgekube.apiserver.admission.base import Attributes
 from edgekube.apiserver.admission.policy.bound import BoundPolicies, Case
 from edgekube.apiserver.admission.policy.policies import Binding, Policy
+from edgekube.apiserver.admission.reinvocation import Round
 from edgekube.apiserver.admission.webhook.plugin import Renew, take_over
 from edgekube.apiserver.authz import Authorization
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.registry.storage import Storage
 from edgekube.apiserver.request import Tree
 
+SORT = "policies"
 ShapeOf = Callable[[AnyResource], Shape]
 
 
@@ -38,24 +40,25 @@ class MutatingAdmissionPolicies(BoundPolicies):
         self._shape_of, self._renew = shape_of, renew
 
     async def admit(self, attributes: Attributes) -> None:
-        """Run every policy that is for this write, in order; those that want it again see what later ones did."""
+        """Run every policy that is for this write, in order."""
         if attributes.kind is not None:
             return
-        cases: list[Case] = []
-        last = -1
+        done = Round()
         async for case in self.cases(attributes):
-            if self._mutate(case, attributes):
-                last = len(cases)
-            cases.append(case)
-        for number, case in enumerate(cases):
-            if case.policy.spec.get("reinvocationPolicy") == "IfNeeded" and number < last:
-                self._mutate(case, attributes)
+            changed = self._mutate(case, attributes)
+            again = case.policy.spec.get("reinvocationPolicy") == "IfNeeded"
+            done.note(case.key, changed=changed, again=again)
+        if done.ran:
+            done.ended(attributes.obj)
+            attributes.rounds[SORT] = done
 
     async def readmit(self, attributes: Attributes) -> None:
-        """Run those that want it again, for what webhooks did."""
-        if attributes.kind is None:
+        """Run those again that want to see what others changed after them."""
+        done = attributes.rounds.get(SORT)
+        due = done.needed(attributes.obj) if done is not None else ()
+        if due:
             async for case in self.cases(attributes):
-                if case.policy.spec.get("reinvocationPolicy") == "IfNeeded":
+                if case.key in due:
                     self._mutate(case, attributes)
 
     def _mutate(self, case: Case, attributes: Attributes) -> bool:

@@ -18,9 +18,15 @@ class Hook:
     """One webhook of a configuration."""
 
     name: str
+    configuration: str
     tree: Tree
     selectors: Selectors
     conditions: tuple[tuple[str, Program], ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from all others."""
+        return self.configuration, self.name
 
     @property
     def fails_open(self) -> bool:
@@ -63,11 +69,13 @@ class Hooks:
             return ()
         if self._known[0] != cache.revision:
             found = sorted(await self._storage.all(self._row), key=lambda tree: str(tree["metadata"]["name"]))
-            self._known = (cache.revision, [_hook(t) for c in found for t in c.get("webhooks") or ()])
+            self._known = (cache.revision, [
+                _hook(c["metadata"]["name"], t) for c in found for t in c.get("webhooks") or ()
+            ])
         return self._known[1]
 
 
-def _hook(tree: Tree) -> Hook:
+def _hook(configuration: str, tree: Tree) -> Hook:
     conditions = []
     for condition in tree.get("matchConditions") or ():
         try:
@@ -75,4 +83,4 @@ def _hook(tree: Tree) -> Hook:
         except CelError:
             # Refused when it was written; one from before that rule never matches.
             conditions.append((condition["name"], compile_expression("false")))
-    return Hook(tree["name"], tree, Selectors.of(tree), tuple(conditions))
+    return Hook(tree["name"], configuration, tree, Selectors.of(tree), tuple(conditions))

@@ -19,6 +19,7 @@ from edgekube.api.schema import Normalised
 from edgekube.api.scheme import Scheme
 from edgekube.apiserver.admission.base import Attributes
 from edgekube.apiserver.admission.matching import exempt, rules_match
+from edgekube.apiserver.admission.reinvocation import Round
 from edgekube.apiserver.admission.webhook.hooks import Hook, Hooks
 from edgekube.apiserver.caches import Caches
 from edgekube.apiserver.registry.problems import wrong_namespace
@@ -128,6 +129,9 @@ class _Webhooks:
         log.warning("%s; passed over", text)
 
 
+SORT = "webhooks"
+
+
 class MutatingWebhooks(_Webhooks):
     """Asks one webhook after the other, each for what those before it made of the object."""
 
@@ -140,13 +144,23 @@ class MutatingWebhooks(_Webhooks):
         self._renew = renew
 
     async def admit(self, attributes: Attributes) -> None:
-        """Call, patch; those that want to know are called again for what later ones changed."""
+        """Call, patch, in order."""
         hooks = await self._asked(attributes)
-        changed_by = [number for number, hook in enumerate(hooks) if await self._apply(hook, attributes)]
-        last = max(changed_by, default=-1)
-        for number, hook in enumerate(hooks):
-            if hook.again and number < last:
-                await self._apply(hook, attributes)
+        if not hooks:
+            return
+        done = attributes.rounds[SORT] = Round()
+        for hook in hooks:
+            done.note(hook.key, changed=await self._apply(hook, attributes), again=hook.again)
+        done.ended(attributes.obj)
+
+    async def readmit(self, attributes: Attributes) -> None:
+        """Call those again that want to know what others changed after them."""
+        done = attributes.rounds.get(SORT)
+        due = done.needed(attributes.obj) if done is not None else ()
+        if due:
+            for hook in await self._asked(attributes):
+                if hook.key in due:
+                    await self._apply(hook, attributes)
 
     async def _apply(self, hook: Hook, attributes: Attributes) -> bool:
         """Call one; return whether it changed the object."""
@@ -190,7 +204,7 @@ def take_over(attributes: Attributes, tree: Tree, renew: Renew, *, who: str) -> 
         return False
     attributes.obj.clear()
     attributes.obj.update(renewed.tree)
-    attributes.missing = renewed.missing
+    attributes.missing, attributes.changed = renewed.missing, True
     return True
 
 
@@ -200,6 +214,7 @@ def _replace(attributes: Attributes, tree: Tree) -> bool:
     changed = tree != attributes.obj
     attributes.obj.clear()
     attributes.obj.update(tree)
+    attributes.changed = attributes.changed or changed
     return changed
 
 
