@@ -59,7 +59,7 @@ class Wardle:
     def __init__(self):
         self.asked, self.flunders, self.port, self.bundle, self.peers = [], {}, 0, "", []
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-        self.documents = {}
+        self.documents, self.probes = {}, []
 
     async def discovery(self, request):
         self.note(request)
@@ -74,7 +74,9 @@ class Wardle:
         })  # fmt: skip
 
     def note(self, request):
-        self.asked.append((request.method, request.path_qs, list(request.headers.items())))
+        probe = request.path == GROUP or request.path.startswith("/openapi/")
+        kept = self.probes if probe else self.asked
+        kept.append((request.method, request.path_qs, list(request.headers.items())))
         self.peers.append(request.transport.get_extra_info("peercert"))
 
     async def upgrade(self, request):

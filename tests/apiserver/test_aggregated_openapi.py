@@ -149,7 +149,7 @@ async def test_nonsense_is_left_out(extended, wardle, document):
     await registered(extended, wardle)
 
     async def asked():
-        return any(one[1] == "/openapi/v2" for one in wardle.asked)
+        return any(one[1] == "/openapi/v2" for one in wardle.probes)
 
     await until(asked)
     for _ in range(10):

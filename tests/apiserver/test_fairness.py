@@ -193,3 +193,15 @@ async def test_a_full_level_answers_429(api):
     assert dict(response.headers)["Retry-After"] == "1"
     assert b'"reason":"TooManyRequests"' in response.body
     assert (await api.send("GET", "/api", user=joe)).code == 200
+
+
+async def test_metrics_tell_of_levels_and_of_who_was_refused(api):
+    await api.get("/version")
+    gate = api.server.handler.passages.gate
+    gate._refused["catch-all", "concurrency-limit"] += 2
+    text = (await api.send("GET", "/metrics")).body.decode()
+    assert 'apiserver_flowcontrol_current_inqueue_requests{priority_level="workload-low"} 0' in text
+    assert 'apiserver_flowcontrol_nominal_limit_seats{priority_level="workload-low"}' in text
+    refused = "apiserver_flowcontrol_rejected_requests_total"
+    assert f'{refused}{{priority_level="catch-all",reason="concurrency-limit"}} 2' in text
+    assert 'authentication_attempts{result="failure"} 0' in text

@@ -113,11 +113,13 @@ class HttpServer:
         try:
             user = await self._authentication.user_of(credentials_of(headers, certificate))
         except Unauthorized as error:
+            self._metrics.attempts["failure"] += 1
             path, query = _target(raw)
             self._handler.unknown(
                 Request(method=raw.method, path=path, user=NOBODY, query=query, headers=headers), error
             )
             raise
+        self._metrics.attempts["success"] += 1
         if not impersonating(headers):
             return user
         return impersonated(user, headers, self._handler.parts.authorization)

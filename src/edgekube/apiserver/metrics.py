@@ -41,6 +41,8 @@ class Metrics:
         self._started = time.time()
         self.watchers = 0
         self.inflight = {"readOnly": 0, "mutating": 0}
+        self.attempts = {"success": 0, "failure": 0}
+        """Requests from outside by whether it was known who asks."""
 
     def begin(self, verb: str) -> str:
         """Note that a request begins; give what is returned to `end`."""
@@ -76,6 +78,8 @@ class Metrics:
         lines += _gauge("apiserver_longrunning_requests", {'verb="WATCH"': self.watchers})
         kinds = {f'request_kind="{kind}"': count for kind, count in self.inflight.items()}
         lines += _gauge("apiserver_current_inflight_requests", kinds)
+        lines.append("# TYPE authentication_attempts counter")
+        lines += [f'authentication_attempts{{result="{name}"}} {n}' for name, n in self.attempts.items()]
         return "\n".join([*lines, *more, *_process(self._started)]) + "\n"
 
     def _requests(self) -> Iterator[str]:

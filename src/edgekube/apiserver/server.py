@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -125,6 +125,8 @@ class ApiServer:
         self.scheme = scheme or Scheme()
         self.ready = asyncio.Event()
         self.metrics = Metrics()
+        self.meters: list[Callable[[], Iterable[str]]] = [self._flow_metrics]
+        """What else says lines for /metrics."""
         self._caches = Caches(store, [row for row in self.scheme if row not in VIEWS])
         self._storage = Storage(self._caches)
         self._addresses = Addresses(
@@ -336,8 +338,12 @@ class ApiServer:
             self._discovery = Discovery(rows, self._aggregation.extensions())
         return self._discovery
 
+    def _flow_metrics(self) -> Iterable[str]:
+        return self.handler.passages.gate.text()
+
     async def _metrics_text(self) -> str:
-        return self.metrics.text((name, len(cache)) for name, cache in self._caches)
+        objects = ((name, len(cache)) for name, cache in self._caches)
+        return self.metrics.text(objects, (line for source in self.meters for line in source()))
 
 
 def _renewal(codec: Codec) -> Renew:

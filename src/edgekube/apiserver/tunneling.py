@@ -54,7 +54,7 @@ async def tunnel(
     connection, transport = answer.connection, raw.transport
     if connection is None or connection.transport is None or connection.protocol is None or transport is None:
         raise ServiceUnavailable("error trying to reach service: it is gone")
-    here, there = _Feed(transport), _Feed(cast("asyncio.Transport", connection.transport))
+    here, there = _Feed(transport), _Feed(connection.transport)
     response = web.StreamResponse(status=101, headers=headers)
     response.headers["Connection"] = "Upgrade"
     response.headers["Upgrade"] = answer.headers.get("Upgrade", "")

@@ -39,8 +39,10 @@ from edgekube.app.snapshots import SNAPSHOT_PATH, Snapshots
 from edgekube.app.tokens import JoinToken, secret_of
 from edgekube.client.typed import Client
 from edgekube.cloud.open import open_cloud
+from edgekube.control import meter
 from edgekube.control.informer import Informers
 from edgekube.control.leader import Elector
+from edgekube.control.reconcile import Controller
 from edgekube.controllers.context import Options as ControllerOptions
 from edgekube.controllers.context import Part
 from edgekube.controllers.table import build as build_controllers
@@ -121,6 +123,10 @@ async def _compose(options: ServerOptions, paths: ServerPaths, secret: Credentia
     hub = Hub(transport, _client(api, "system:edgekube-hub"), informers, topics, epoch=secrets.token_hex(6))
     scheduler = Scheduler(_client(api, "system:kube-scheduler"), informers, profiles=_profiles(options))
     controllers = build_controllers(manager, informers, _controllers(options, secret, scheme))
+    queues = [part for part in controllers if isinstance(part, Controller)]
+    api.meters.append(
+        lambda: meter.text(((q.name, len(q.queue), q.queue.meter) for q in queues), time.monotonic())
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(api.run(), name="api")
         await api.ready.wait()

@@ -135,7 +135,9 @@ def updated(
         # Nobody kept track so far, or a client wished that: the first apply begins.
         return {}
     change = compare(old, new, shape)
-    return written(managers, dict.fromkeys(versions_of(managers), change), change, who=who, now=now, ignored=ignored)
+    return written(
+        managers, dict.fromkeys(versions_of(managers), change), change, who=who, now=now, ignored=ignored
+    )
 
 
 def versions_of(managers: Managers) -> set[str]:

@@ -1,6 +1,8 @@
 """The gate every request from outside passes: it gets a seat of its priority level, waits for one, or is told to come again."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +28,11 @@ MANDATORY = frozenset({"exempt", "catch-all"})
 """What always holds, whatever objects there are."""
 
 Waiter = asyncio.Future[None]
+_GAUGES: Mapping[str, Callable[[Level[Waiter]], int]] = {
+    "nominal_limit_seats": lambda level: level.shape.seats,
+    "current_executing_requests": lambda level: level.running,
+    "current_inqueue_requests": lambda level: level.waiting,
+}
 Flow = tuple[str, tuple[str, ...], str, str, str, str, str, str]
 
 
@@ -56,6 +63,7 @@ class Gate:
         self._schemas: list[Schema] = []
         self._priorities: dict[str, tuple[Priority, Level[Waiter] | None]] = {}
         self._known: dict[Flow, Ticket] = {}
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._ending: dict[int, tuple[Level[Waiter], int]] = {}
 
     def ticket(self, user: User, access: Access) -> Ticket:
@@ -82,6 +90,9 @@ class Gate:
             return
         waiter: Waiter = asyncio.get_running_loop().create_future()
         if not level.enqueue(ticket.flow, waiter):
+            self._refused[
+                ticket.priority.name, "queue-full" if level.shape.queues else "concurrency-limit"
+            ] += 1
             raise _refused()
         try:
             async with asyncio.timeout(self._patience):
@@ -89,6 +100,7 @@ class Gate:
         except BaseException as error:
             self._give_up(level, waiter)
             if isinstance(error, TimeoutError):
+                self._refused[ticket.priority.name, "time-out"] += 1
                 raise _refused() from error
             raise
 
@@ -101,6 +113,18 @@ class Gate:
             asyncio.get_running_loop().call_soon(self._end)
         _, count = self._ending.get(id(level), (level, 0))
         self._ending[id(level)] = (level, count + 1)
+
+    def text(self) -> Iterator[str]:
+        """Yield what /metrics says of levels: seats, who runs and who waits."""
+        every = [(name, level) for name, (_, level) in sorted(self._priorities.items()) if level is not None]
+        for metric, value in _GAUGES.items():
+            yield f"# TYPE apiserver_flowcontrol_{metric} gauge"
+            for name, level in every:
+                yield f'apiserver_flowcontrol_{metric}{{priority_level="{name}"}} {value(level)}'
+        yield "# TYPE apiserver_flowcontrol_rejected_requests_total counter"
+        for (name, reason), number in sorted(self._refused.items()):
+            labels = f'priority_level="{name}",reason="{reason}"'
+            yield f"apiserver_flowcontrol_rejected_requests_total{{{labels}}} {number}"
 
     def _end(self) -> None:
         ending, self._ending = self._ending, {}

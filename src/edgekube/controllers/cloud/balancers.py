@@ -25,7 +25,7 @@ from edgekube.controllers.context import Context
 
 SERVICE_NAME = "kubernetes.io/service-name"
 RETRY = 30.0
-"""Seconds until a Service that got no address is tried again."""
+"""Seconds until a Service that got no address, or whose address no node can speak for, is looked at again."""
 
 
 class LoadBalancers:
@@ -74,8 +74,8 @@ class LoadBalancers:
             )
             await self._show(service, Assigned(()), nodes)
             return RETRY
-        await self._show(service, assigned, nodes)
-        return None
+        spoken_for = await self._show(service, assigned, nodes)
+        return RETRY if assigned.announced and not spoken_for else None
 
     def _adopt(self) -> None:
         if not self._adopted:
@@ -93,8 +93,8 @@ class LoadBalancers:
         )
         return await self._writer.patch(key_of(service), patch)
 
-    async def _show(self, service: core_v1.Service, assigned: Assigned, nodes: Sequence[CloudNode]) -> None:
-        """Write who announces, and then the addresses; nothing if both are right already."""
+    async def _show(self, service: core_v1.Service, assigned: Assigned, nodes: Sequence[CloudNode]) -> str:
+        """Write who announces, and then the addresses; nothing if both are right already. Returns the former."""
         meta = service.metadata
         speaker = announcer(service, assigned.addresses, nodes) if assigned.announced else ""
         if meta.annotations.get(ANNOUNCER, "") != speaker:
@@ -107,6 +107,7 @@ class LoadBalancers:
             await self._writer.patch(key_of(service), patch, subresource="status")
             if wish.ingress:
                 self._events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer")
+        return speaker
 
     async def _release(self, service: core_v1.Service) -> None:
         meta = service.metadata

@@ -15,7 +15,7 @@ from edgekube.store.sqlite import rows
 from edgekube.store.sqlite.backup import copy_to
 from edgekube.store.sqlite.batch import Batch, Write
 from edgekube.store.sqlite.place import lock, path_of
-from edgekube.store.sqlite.writer import FLUSH, Call, Counters, Writer
+from edgekube.store.sqlite.writer import FLUSH, GROUP, Call, Counters, Writer
 
 WAITING = 8192
 """Writes that may wait; more of them are refused, for the flash is hopelessly behind."""
@@ -48,6 +48,7 @@ class SqliteStore:
         self._feed = Feed(self._writer.revision, changes=changes, size=size)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
+        self._gathered: list[Write] = []
         self._writer.start()
 
     @property
@@ -90,8 +91,16 @@ class SqliteStore:
             raise StoreUnavailable("too many writes are waiting")
         future: asyncio.Future[Record] = self._running().create_future()
         self._waiting += 1
-        self._writer.submit(Write(key, value, expected, durability, future))
+        if not self._gathered:
+            # Whoever writes in the same turn of the loop shares one way to the thread, and its commit.
+            self._running().call_soon(self._hand_over)
+        self._gathered.append(Write(key, value, expected, durability, future))
         return await future
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for start in range(0, len(gathered), GROUP):
+            self._writer.submit(gathered[start : start + GROUP])
 
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Change]]:
         """Yield batches of changes after revision `after`; none survive a restart."""
@@ -114,6 +123,7 @@ class SqliteStore:
             return
         reader, self._reader = self._reader, None
         self._running()
+        self._hand_over()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         reader.close()
@@ -137,6 +147,7 @@ class SqliteStore:
         self._usable()
         loop = self._running()
         future: asyncio.Future[Any] = loop.create_future()
+        self._hand_over()
         self._writer.submit(Call(run, lambda result, error: self._soon(_answer, future, result, error)))
         return await future
 

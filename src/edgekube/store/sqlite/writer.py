@@ -56,6 +56,9 @@ class _Stop:
     """Asks the thread to end."""
 
 
+Item = list[Write] | Call | _Stop
+
+
 @dataclass(slots=True)
 class Counters:
     """What was written since the store was opened."""
@@ -81,15 +84,15 @@ class Writer(threading.Thread):
         self._wal = path.with_name(path.name + "-wal")
         self._deliver = deliver
         self._flush_after = flush
-        self._queue: queue.SimpleQueue[Write | Call | _Stop] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._reserved = rows.reserved(self.connection)
         self.revision = self._reserved + 1
         """The newest revision; at the start one that nobody had before."""
         self._unsynced_since = 0.0
         self._synchronous = True
 
-    def submit(self, item: Write | Call) -> None:
-        """Queue work; answers come in the same order."""
+    def submit(self, item: list[Write] | Call) -> None:
+        """Queue work, at most GROUP writes at once; answers come in the same order."""
         self._queue.put(item)
 
     def stop(self) -> None:
@@ -101,15 +104,15 @@ class Writer(threading.Thread):
         group: list[Write] = []
         while True:
             item = self._next(wait=not group)
-            if isinstance(item, Write) and len(group) < GROUP:
-                group.append(item)
+            if isinstance(item, list) and len(group) + len(item) <= GROUP:
+                group += item
                 continue
             if group:
                 self._commit(group)
             group = []
             match item:
-                case Write():
-                    group.append(item)
+                case list():
+                    group += item
                 case Call():
                     self._call(item)
                 case _Stop():
@@ -118,7 +121,7 @@ class Writer(threading.Thread):
                     self._flush_if_due()
         self._close()
 
-    def _next(self, *, wait: bool) -> Write | Call | _Stop | None:
+    def _next(self, *, wait: bool) -> Item | None:
         """Return the next item; None when nothing is there, or when it is time to flush."""
         try:
             if not wait:

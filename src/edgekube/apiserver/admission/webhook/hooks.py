@@ -69,9 +69,10 @@ class Hooks:
             return ()
         if self._known[0] != cache.revision:
             found = sorted(await self._storage.all(self._row), key=lambda tree: str(tree["metadata"]["name"]))
-            self._known = (cache.revision, [
-                _hook(c["metadata"]["name"], t) for c in found for t in c.get("webhooks") or ()
-            ])
+            self._known = (
+                cache.revision,
+                [_hook(c["metadata"]["name"], t) for c in found for t in c.get("webhooks") or ()],
+            )
         return self._known[1]
 
 
