@@ -18,7 +18,7 @@ from edgekube.api.types import core_v1, meta_v1
 from edgekube.network import netns
 from edgekube.network.base import ANY, Backend, Forwarding, Frontend
 from edgekube.network.memory import MemoryServiceRules
-from edgekube.network.nftables.layout import chain_of
+from edgekube.network.nftables.layout import chain_of, inside_of
 from edgekube.proxy.hostports import plan_host_ports
 
 BALANCED = Frontend("203.0.113.9", TCP, 80)
@@ -353,3 +353,19 @@ def handles_of(node, chain: str) -> list[str]:
     return re.findall(
         r"# handle (\d+)", node.nft("-a", "list", "chain", node.dialect.name, "edgekube", chain)
     )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("affinity", [0, 10])
+async def test_who_meets_changing_rules_is_not_refused(each_node, affinity):
+    """A packet that finds its backends' map gone is dropped, so that it is sent again, and never passed on."""
+    await each_node.rules.replace(
+        {WEB: Forwarding("a/web", each_node.backends(0), inside=each_node.backends(0, 1), affinity=affinity)}
+    )
+    said = each_node.dialect
+    chain = chain_of(said.front(WEB))
+    for name in (chain, inside_of(chain)):
+        listed = each_node.nft("list", "chain", said.name, "edgekube", name)
+        rules = [line.strip() for line in listed.splitlines() if line.startswith("\t\t")]
+        assert ["numgen" in rule for rule in rules[-2:]] == [True, False], listed
+        assert rules[-1] == "drop"
