@@ -12,15 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from edgekube.network import netns
-from edgekube.network.base import Peer
+from edgekube.network.base import Backend, Forwarding, Frontend, Peer, Transport
 from edgekube.network.linux import LinuxPodNetwork, NodeAddressing
+from edgekube.network.nftables.layout import Ranges
+from edgekube.network.nftables.services import NftablesServiceRules
 from edgekube.network.overlay import Mode
 
 CHUNK = 1 << 16
+SERVICE = "10.96.0.1"
 TAG = f"ekb{time.time_ns() & 0xFFFFFF:x}"
 
 
@@ -125,7 +128,7 @@ async def carry(one: Path, two: Path, state: Path, seconds: float) -> None:
     for where, host in ((one, 1), (two, 2)):
         ip(where, f"addr add 10.60.0.{host}/24 dev eth0")
         ip(where, "link set eth0 up")
-    line = "{:<12} {:5.1f} Gbit/s {:6.1f} µs a question"
+    line = "{:<15} {:5.1f} Gbit/s {:6.1f} µs a question"
     rows = [("bare veth", carried(one, two, "10.60.0.2", seconds), asked(one, two, "10.60.0.2", seconds))]
     for mode in (Mode.ROUTES, Mode.VXLAN):
         networks = []
@@ -157,10 +160,29 @@ async def carry(one: Path, two: Path, state: Path, seconds: float) -> None:
         rows.append(
             (str(mode), carried(source, target, address, seconds), asked(source, target, address, seconds))
         )
+        async with services(one, address):
+            said = carried(source, target, SERVICE, seconds), asked(source, target, SERVICE, seconds)
+            rows.append((f"{mode} Service", *said))
         for network in networks:
             await network.clear()
     for row in rows:
         print(line.format(*row))
+
+
+@contextlib.asynccontextmanager
+async def services(node: Path, backend: str) -> AsyncIterator[None]:
+    """Have that node forward a Service to the backend, among a thousand others."""
+    ports = ((Transport.TCP, 9000), (Transport.UDP, 9001))
+    wish = {Frontend(SERVICE, *port): Forwarding("bench/it", (Backend(backend, port[1]),)) for port in ports}
+    for number in range(1000):
+        other = Frontend(f"10.96.{number // 250 + 1}.{number % 250 + 1}", Transport.TCP, 80)
+        wish[other] = Forwarding(f"bench/svc-{number}", (Backend("10.244.9.9", 80),))
+    with inside(node):
+        rules = NftablesServiceRules(Ranges(service_cidr="10.96.0.0/16", cluster_cidr="10.240.0.0/12"))
+        await rules.replace(wish)
+    yield
+    await rules.clear()
+    rules.close()
 
 
 @contextlib.contextmanager

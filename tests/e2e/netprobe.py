@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -19,10 +20,10 @@ A, SRV, PTR, AAAA = 1, 33, 12, 28
 TYPES = {"": A, "SRV": SRV, "PTR": PTR, "AAAA": AAAA}
 
 
-def fetch(url):
-    """What a web server says; None when it says nothing."""
+def fetch(url, patience=PATIENCE):
+    """What a web server says, or an error."""
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(url, timeout=patience) as answer:
             return answer.read().decode().strip()
     except OSError as error:
         return f"error: {error}"
@@ -30,6 +31,12 @@ def fetch(url):
 
 def get(*urls):
     say([fetch(url) for url in urls])
+
+
+def knock(patience, *urls):
+    """As `get`, but a patience for each in seconds, and None for errors."""
+    answers = [fetch(url, float(patience)) for url in urls]
+    say([None if answer.startswith("error") else answer for answer in answers])
 
 
 def spread(url, count):
@@ -106,7 +113,7 @@ def serve_datagrams(port, answer):
 
 DATA, INIT, INIT_ACK, SACK, COOKIE_ECHO, COOKIE_ACK = 0, 1, 2, 3, 10, 11
 """Chunk types of SCTP (RFC 9260, 3.2)."""
-TAG, COOKIE = 0x5EED, b"a cookie"
+TAG, COOKIE, FIRST_TSN = 0x5EED, b"a cookie", 7
 
 
 def associate(host, port, count):
@@ -120,37 +127,41 @@ def associate(host, port, count):
 
 
 def associated(line, mine, port):
-    """One association (RFC 9260, 5.1) with one message each way; the other's, or what was missing."""
+    """One association (RFC 9260, 5.1) with one message each way, acknowledged; the other's, or what was missing."""
     steps = (
-        (INIT, struct.pack(">IIHHI", TAG, 65536, 1, 1, 1), INIT_ACK),
-        (COOKIE_ECHO, COOKIE, COOKIE_ACK),
-        (DATA, struct.pack(">IHHI", 1, 0, 0, 0) + b"who?", DATA),
+        (INIT, struct.pack(">IIHHI", TAG, 65536, 1, 1, FIRST_TSN), {INIT_ACK}),
+        (COOKIE_ECHO, COOKIE, {COOKIE_ACK}),
+        (DATA, struct.pack(">IHHI", FIRST_TSN, 0, 0, 0) + b"who?", {SACK, DATA}),
     )
-    theirs, body = 0, b""
+    theirs, came = 0, {}
     for kind, value, wanted in steps:
         line.send(packet(mine, port, theirs, kind, value))
-        body = awaited(line, (port, mine), wanted)
-        if body is None:
-            return f"no chunk {wanted}"
-        if wanted == INIT_ACK:
-            (theirs,) = struct.unpack(">I", body[:4])
-    line.send(packet(mine, port, theirs, SACK, struct.pack(">IIHH", 1, 65536, 0, 0)))
-    return body[12:].rstrip(b"\0").decode()
+        came = awaited(line, (port, mine), wanted)
+        if missing := wanted - came.keys():
+            return f"no chunk {sorted(missing)}"
+        if INIT_ACK in came:
+            (theirs,) = struct.unpack(">I", came[INIT_ACK][:4])
+    (acknowledged,) = struct.unpack(">I", came[SACK][:4])
+    if acknowledged != FIRST_TSN:
+        return f"message {acknowledged} acknowledged, not {FIRST_TSN}"
+    (theirs_tsn,) = struct.unpack(">I", came[DATA][:4])
+    line.send(packet(mine, port, theirs, SACK, struct.pack(">IIHH", theirs_tsn, 65536, 0, 0)))
+    return came[DATA][12:].rstrip(b"\0").decode()
 
 
 def awaited(line, ports, wanted):
-    """The value of the next chunk of this type between these ports; None when none comes in time."""
-    ends = time.monotonic() + PATIENCE
-    while (left := ends - time.monotonic()) > 0:
+    """The values of the next chunks of these types between these ports, as far as they come in time."""
+    ends, came = time.monotonic() + PATIENCE, {}
+    while wanted - came.keys() and (left := ends - time.monotonic()) > 0:
         line.settimeout(left)
         try:
             data = line.recv(4096)
         except OSError:
-            return None
+            break
         source, target, kind, value = parsed(data)
-        if (source, target) == ports and kind == wanted:
-            return value
-    return None
+        if (source, target) == ports and kind in wanted:
+            came[kind] = value
+    return came
 
 
 def serve_associations(port, answer):
@@ -173,7 +184,8 @@ def replies(kind, value, answer):
     elif kind == COOKIE_ECHO and value == COOKIE:
         yield COOKIE_ACK, b""
     elif kind == DATA and value[12:] == b"who?":
-        yield SACK, struct.pack(">IIHH", 1, 65536, 0, 0)
+        (number,) = struct.unpack(">I", value[:4])
+        yield SACK, struct.pack(">IIHH", number, 65536, 0, 0)
         yield DATA, struct.pack(">IHHI", 1, 0, 0, 0) + answer
 
 
@@ -241,6 +253,36 @@ def ask(server, question):
     return sorted(found)
 
 
+def overtake(server, slow, *names):
+    """Ask for `slow`, and for the other names meanwhile; the answers to these that came before that to `slow`."""
+    ended, answers = threading.Event(), []
+
+    def wait():
+        answers.append(ask(server, slow))
+        ended.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    # Time for the slow question to be on its way.
+    time.sleep(0.2)
+    before = [answer for name in names for answer in [ask(server, name)] if not ended.is_set()]
+    waiting.join()
+    say({"slow": answers[0], "before": before})
+
+
+def serve_names(port, address):
+    """Answer every DNS query with this IPv4 address, true for a second, until killed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.bind(("", int(port)))
+        say("listening")
+        while True:
+            query, sender = line.recvfrom(512)
+            (_, end) = read_name(query, 12)
+            head = query[:2] + struct.pack(">5H", 0x8180, 1, 1, 0, 0)
+            record = struct.pack(">3HIH", 0xC00C, A, 1, 1, 4) + socket.inet_aton(address)
+            line.sendto(head + query[12 : end + 4] + record, sender)
+
+
 def read_name(message, at):
     labels, end = [], None
     while message[at]:
@@ -262,6 +304,7 @@ ACTIONS = {
     function.__name__: function
     for function in (
         get,
+        knock,
         spread,
         steady,
         hold,
@@ -270,6 +313,8 @@ ACTIONS = {
         associate,
         serve_associations,
         resolve,
+        overtake,
+        serve_names,
     )
 }
 

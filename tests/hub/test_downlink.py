@@ -2,6 +2,8 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from edgekube.api.kinds import core_v1 as core
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, meta_v1
@@ -102,6 +104,18 @@ async def test_services_go_to_all_nodes_in_one_message(world):
         await until(lambda: one.mirror.services.get(key) and two.mirror.services.get(key))
         assert world.objects(TOPICS.all_down) == [["v1/services/default/web"]]
         assert world.objects(TOPICS.down("n1")) == world.objects(TOPICS.down("n2")) == []
+        meta = meta_v1.ObjectMeta(name="other", namespace="default")
+        await world.client.create(core.SERVICES, replace(service, metadata=meta))
+        await until(lambda: two.mirror.services.get(Key("default", "other")))
+        patch = {"spec": {"ports": [{"port": 81}]}}
+        await world.client.patch(core.SERVICES, key, patch)
+        for link in (one, two):
+            await until(lambda link=link: link.mirror.services.get(key).spec.ports[0].port == 81)
+        # Each change told alone, whatever else there is.
+        assert world.objects(TOPICS.all_down)[1:] == [
+            ["v1/services/default/other"],
+            ["v1/services/default/web"],
+        ]
         await world.client.delete(core.SERVICES, key)
         await until(lambda: not (one.mirror.services.get(key) or two.mirror.services.get(key)))
 

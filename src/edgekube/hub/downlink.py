@@ -63,8 +63,10 @@ class Downlink:
         self._transport, self._topics, self._sessions = transport, topics, sessions
         self._versions = Versions()
         self._copies: dict[str, Copy[Any]] = {path_of(r): informers.of(r) for r in (*FOR_ONE, *FOR_ALL)}
-        self._broadcast: Mapping[Ref, str] | None = None
+        self._broadcast: dict[Ref, str] | None = None
         """What all nodes were told; None while none was: those who come get it by their resync."""
+        self._touched: set[Ref] = set()
+        """What may differ from that, so that a change costs the same however much there is."""
         pods: Informer[core_v1.Pod] = informers.of(core.PODS)
         # The indexes subscribe before the controller, so that it never reads outdated ones.
         self._on = Index(pods, _node_of)
@@ -127,9 +129,18 @@ class Downlink:
             await self._say(self._topics.down(node), session.sender, Kind.DONE, body)
 
     async def _tell_all(self) -> None:
-        wish, told = self._wish_for_all(), self._broadcast
-        self._broadcast = wish
-        found = difference(wish, wish if told is None else told)
+        touched, self._touched = self._touched, set()
+        told = self._broadcast
+        if told is None:
+            self._broadcast = self._wish_for_all()
+            return
+        wish: dict[Ref, str] = {}
+        for ref in touched:
+            self._add(wish, ref)
+        found = difference(wish, {ref: told[ref] for ref in touched if ref in told})
+        told.update(wish)
+        for ref in found.gone:
+            del told[ref]
         for batch in batches(self._deltas(found, wish)):
             await self._say(self._topics.all_down, self._sessions.everybody, Kind.OBJECTS, Objects(batch))
 
@@ -199,7 +210,7 @@ class Downlink:
 
     def _watch(self) -> None:
         for path, copy in self._copies.items():
-            copy.subscribe(self._forgetter(path))
+            copy.subscribe(self._noter(path))
             self.controller.watch(copy, self._keys(path))
 
     def _keys(self, path: str) -> Callable[[Object], Iterable[str]]:
@@ -229,12 +240,20 @@ class Downlink:
             nodes |= {name for name in dict(self._sessions) if self._holds(name, volume)}
         return nodes
 
-    def _forgetter(self, path: str) -> Callable[[Object | None, Object | None], None]:
-        def forget(old: Object | None, new: Object | None) -> None:
-            if old is not None and new is None:
-                self._versions.forget(Ref(path, *key_of(old)))
+    def _noter(self, path: str) -> Callable[[Object | None, Object | None], None]:
+        common = path in {path_of(resource) for resource in FOR_ALL}
 
-        return forget
+        def note(old: Object | None, new: Object | None) -> None:
+            obj = old if new is None else new
+            if obj is None:
+                return
+            ref = Ref(path, *key_of(obj))
+            if new is None:
+                self._versions.forget(ref)
+            if common:
+                self._touched.add(ref)
+
+        return note
 
 
 def _node_of(pod: Any) -> Iterable[str]:
