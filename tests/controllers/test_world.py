@@ -215,6 +215,33 @@ async def test_a_service_follows_its_pods(world):
     await world.eventually(gone)
 
 
+async def test_a_node_that_turns_to_a_control_plane_takes_the_hints_with_it(world):
+    for number in (1, 2):
+        await world.node(f"n{number}", labels={"topology.kubernetes.io/zone": f"z{number}"})
+    service = core_v1.Service(
+        metadata=meta_v1.ObjectMeta(
+            name="web", namespace="default", annotations={"service.kubernetes.io/topology-mode": "Auto"}
+        ),
+        spec=core_v1.ServiceSpec(
+            selector={"app": "web"}, ports=(core_v1.ServicePort(port=80, target_port=8080),)
+        ),
+    )
+    await world.client.create(core.SERVICES, service)
+    await world.deploy(replicas=6)
+    await world.rolled_out()
+
+    async def hinted(wanted):
+        pieces = await world.list(discovery.ENDPOINT_SLICES, labels="kubernetes.io/service-name=web")
+        found = [endpoint.hints is not None for piece in pieces for endpoint in piece.endpoints]
+        return found == [wanted] * 6
+
+    await world.eventually(lambda: hinted(True))
+    # Zone z2 has no processors left for pods: no share-out is fair.
+    label = {"node-role.kubernetes.io/control-plane": ""}
+    await world.client.patch(core.NODES, Key("", "n2"), {"metadata": {"labels": label}})
+    await world.eventually(lambda: hinted(False))
+
+
 async def test_every_node_gets_its_own_addresses(world):
     names = [f"n{number}" for number in range(12)]
     await asyncio.gather(*(world.node(name) for name in names))

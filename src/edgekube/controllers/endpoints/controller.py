@@ -124,7 +124,8 @@ def _silence(node: core_v1.Node | None) -> tuple[bool, str, float]:
     if node is None:
         return False, "", 0
     silent = any(c.type == "Ready" and c.status == "Unknown" for c in node.status.conditions)
-    return silent, node.metadata.labels.get(ZONE, ""), topology.processors(node)
+    amount = topology.processors(node) if topology.works(node) else 0
+    return silent, node.metadata.labels.get(ZONE, ""), amount
 
 
 def build(context: Context) -> Controller[Key]:

@@ -35,7 +35,7 @@ def shares(nodes: Iterable[core_v1.Node]) -> Mapping[str, float]:
     """Return each zone's part of the processors; {} when there is one zone only, or a node says too little."""
     cpu: Counter[str] = Counter()
     for node in nodes:
-        if not ready(node) or any(label in node.metadata.labels for label in NO_WORK):
+        if not ready(node) or not works(node):
             continue
         zone, amount = node.metadata.labels.get(ZONE, ""), processors(node)
         if not zone or not amount:
@@ -43,6 +43,11 @@ def shares(nodes: Iterable[core_v1.Node]) -> Mapping[str, float]:
         cpu[zone] += amount
     total = cpu.total()
     return {zone: amount / total for zone, amount in cpu.items()} if len(cpu) > 1 and total else {}
+
+
+def works(node: core_v1.Node) -> bool:
+    """Tell whether a node's processors are for pods, and not for a control plane."""
+    return not any(label in node.metadata.labels for label in NO_WORK)
 
 
 def processors(node: core_v1.Node) -> int:
