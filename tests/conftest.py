@@ -54,9 +54,15 @@ async def running(coroutine):
 
 
 @pytest.fixture
-async def api_server(schemas):
+def api_config() -> ApiServerConfig:
+    """What `api_server` is configured with; a test may parametrize it."""
+    return ApiServerConfig()
+
+
+@pytest.fixture
+async def api_server(schemas, api_config):
     """The API server with the namespaces every cluster has."""
-    server = ApiServer(MemoryStore(), schemas, ApiServerConfig())
+    server = ApiServer(MemoryStore(), schemas, api_config)
     async with running(server.run()):
         await asyncio.wait_for(server.ready.wait(), 10)
         await bootstrap(Client(server.local(MASTER)), BootstrapConfig(address="192.0.2.1"))

@@ -1,13 +1,21 @@
 """Dual-stack Services (KEP-563): which families a Service has, and its addresses of them."""
 
+import asyncio
 import ipaddress
+import random
+import time
+from datetime import UTC, datetime
 
 import pytest
 
+from edgekube.api.resource import Key
+from edgekube.apiserver.addresses import book
 from edgekube.apiserver.addresses.families import Wrong, settle
+from edgekube.apiserver.addresses.ranges import Families
 from edgekube.store.memory import MemoryStore
 
 SERVICES = "/api/v1/namespaces/default/services"
+MERGE = "application/merge-patch+json"
 NETWORKING = "/apis/networking.k8s.io/v1"
 FOUR, SIX = "10.43.0.0/24", "fd00:10:43::/112"
 BOTH, ONE = ("IPv4", "IPv6"), ("IPv4",)
@@ -152,3 +160,64 @@ async def test_a_restart_knows_what_is_taken(make_server, start):
         for number, address in enumerate(made):
             refused = await again.post(SERVICES, service(f"b{number}", clusterIP=address), code=422)
             assert "already allocated" in refused["message"]
+
+
+async def test_an_address_has_one_name_however_it_is_written(dual):
+    made = (await dual.post(SERVICES, service("a", clusterIP="FD00:10:43:0::0b")))["spec"]
+    assert made["clusterIPs"] == [made["clusterIP"]] == ["FD00:10:43:0::0b"]
+    assert await owned(dual) == {"fd00:10:43::b"}
+    for written in ("fd00:10:43::b", "fd00:10:43:0:0::B"):
+        refused = await dual.post(SERVICES, service("b", clusterIP=written), code=422)
+        assert "provided IP is already allocated" in refused["message"]
+    await dual.patch(f"{SERVICES}/a", {"metadata": {"labels": {"x": "y"}}})
+    await dual.delete(f"{SERVICES}/a")
+    assert await owned(dual) == set()
+    await dual.post(SERVICES, service("b", clusterIP="fd00:10:43::b"))
+
+
+async def test_what_a_crash_left_of_both_families_is_put_right_at_the_start(make_server, start):
+    store, cidrs = MemoryStore(), f"{FOUR},{SIX}"
+    async with start(make_server(store, service_cidr=cidrs)) as dual:
+        await dual.post("/api/v1/namespaces", {"metadata": {"name": "default"}})
+        made = (await dual.post(SERVICES, service("a", ipFamilyPolicy=REQUIRE)))["spec"]["clusterIPs"]
+        await dual.post(SERVICES, service("b", clusterIP="fd00:10:43::0c"))
+        for address in (made[1], "fd00:10:43::c"):
+            await dual.delete(f"{NETWORKING}/ipaddresses/{address}")
+        orphan = book.record("fd00:10:43::99", Key("default", "never"), datetime(2026, 1, 1, tzinfo=UTC))
+        await dual.post(f"{NETWORKING}/ipaddresses", orphan)
+    async with start(make_server(store, service_cidr=cidrs)) as again:
+        assert await owned(again) == {*made, "fd00:10:43::c"}
+
+
+def test_leaked_addresses_of_either_family_are_taken_back():
+    ranges = Families(FOUR, SIX)
+    kept = ["10.43.0.20", "fd00:10:43::0:20"]
+    for address in (*kept, "10.43.0.30", "fd00:10:43::30"):
+        ranges.take(address)
+    assert set(ranges.settle(kept, time.monotonic() + 1)) == {"10.43.0.30", "fd00:10:43::30"}
+    assert set(ranges.taken()) == {"10.43.0.20", "fd00:10:43::20"}
+
+
+async def test_neither_family_s_address_is_given_twice_under_concurrent_writers(dual):
+    dice = random.Random(7)
+    policies = (SINGLE, PREFER, REQUIRE)
+
+    async def write(index):
+        for turn in range(6):
+            name, wish = f"s{index}-{turn}", {"ipFamilyPolicy": dice.choice(policies)}
+            if dice.random() < 0.4:
+                wish["clusterIP"] = f"{SIX.removesuffix('/112')}{dice.randint(1, 40):x}"
+            response = await dual.send("POST", SERVICES, service(name, **wish))
+            assert response.code in {201, 422, 500}, response.body
+            if dice.random() < 0.4:
+                patch = {"spec": {"ipFamilyPolicy": dice.choice(policies)}}
+                await dual.send("PATCH", f"{SERVICES}/{name}", patch, content_type=MERGE)
+            if dice.random() < 0.3:
+                await dual.send("DELETE", f"{SERVICES}/{name}")
+
+    await asyncio.gather(*(write(index) for index in range(40)))
+    items = (await dual.get(SERVICES))["items"]
+    given = [address for item in items for address in item["spec"]["clusterIPs"]]
+    assert len([address for address in given if ":" in address]) > 20
+    assert len(given) == len(set(given))
+    assert await owned(dual) == set(given)

@@ -131,6 +131,8 @@ class World:
     def __init__(self, client, carrier, informers, options):
         self.client, self.carrier, self.informers, self.options = client, carrier, informers, options
         self.broken = set()
+        self.dual = False
+        """Whether pods get an IPv6 address too."""
         self._addresses = count(1)
 
     async def node(self, name, *, cpu="4", pods="110", labels=None, taints=()):
@@ -174,8 +176,10 @@ class World:
             await self.client.delete(core.PODS, key_of(pod), grace=0, uid=pod.metadata.uid)
         elif pod.status.phase == "Pending" and pod.spec.containers[0].image not in self.broken:
             conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(time.time())}]
-            ip = f"10.42.0.{next(self._addresses)}"
-            status = {"phase": "Running", "conditions": conditions, "podIP": ip, "podIPs": [{"ip": ip}]}
+            number = next(self._addresses)
+            ips = [f"10.42.0.{number}", *([f"fd00:42::{number:x}"] if self.dual else ())]
+            addresses = {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+            status = {"phase": "Running", "conditions": conditions, **addresses}
             await self.client.patch(
                 core.PODS, key_of(pod), {"status": status}, kind=STRATEGIC, subresource="status"
             )

@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
+
 from edgekube.api.errors import NotFound
 from edgekube.api.kinds import apps_v1 as apps
 from edgekube.api.kinds import core_v1 as core
 from edgekube.api.kinds import discovery_v1 as discovery
 from edgekube.api.resource import Key
 from edgekube.api.types import apps_v1, core_v1, meta_v1
+from edgekube.apiserver.server import ApiServerConfig
 
 WEB = Key("default", "web")
 
@@ -213,6 +216,44 @@ async def test_a_service_follows_its_pods(world):
         return not left and await slices(0) is None
 
     await world.eventually(gone)
+
+
+@pytest.mark.parametrize(
+    "api_config", [ApiServerConfig(service_cidr="10.43.0.0/16,fd00:43::/112")], ids=["dual-stack"]
+)
+async def test_a_service_of_both_families_has_slices_of_each(world):
+    world.dual = True
+    await world.node("n1")
+    port = core_v1.ServicePort(port=80, target_port=8080)
+    spec = core_v1.ServiceSpec(
+        selector={"app": "web"}, ports=(port,), ip_family_policy="RequireDualStack", ip_families=("IPv6",)
+    )
+    meta = meta_v1.ObjectMeta(name="web", namespace="default")
+    await world.client.create(core.SERVICES, core_v1.Service(metadata=meta, spec=spec))
+    await world.deploy(replicas=3)
+    await world.rolled_out()
+
+    async def slices(**counts):
+        pieces = await world.list(discovery.ENDPOINT_SLICES, labels="kubernetes.io/service-name=web")
+        found = {piece.address_type: [e.addresses[0] for e in piece.endpoints] for piece in pieces}
+        return found if {family: len(mine) for family, mine in found.items()} == counts else None
+
+    found = await world.eventually(lambda: slices(IPv4=3, IPv6=3))
+    assert all(address.startswith("fd00:42::") for address in found["IPv6"])
+    assert all(address.startswith("10.42.0.") for address in found["IPv4"])
+
+    async def mirrored(prefix):
+        subsets = (await world.client.get(core.ENDPOINTS, WEB)).subsets
+        addresses = [address.ip for subset in subsets for address in subset.addresses]
+        return len(addresses) == 3 and all(address.startswith(prefix) for address in addresses)
+
+    # The older form tells of the first family alone.
+    await world.eventually(lambda: mirrored("fd00:42::"))
+    single = {"spec": {"ipFamilyPolicy": "SingleStack"}}
+    await world.client.patch(core.SERVICES, WEB, single)
+    await world.eventually(lambda: slices(IPv6=3))
+    await world.client.patch(core.SERVICES, WEB, {"spec": {"ipFamilyPolicy": "PreferDualStack"}})
+    await world.eventually(lambda: slices(IPv4=3, IPv6=3))
 
 
 async def test_a_node_that_turns_to_a_control_plane_takes_the_hints_with_it(world):

@@ -1,5 +1,6 @@
 """What a Service has of addresses and ports, and what it needs."""
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,18 @@ def spec_of(service: Tree) -> dict[str, Any]:
 
 
 def addresses_of(service: Tree) -> Sequence[str]:
-    """Return its cluster addresses."""
+    """Return its cluster addresses, written as RFC 5952 wants: there is one name for each, and one holder."""
     spec = spec_of(service)
     every = spec.get("clusterIPs") or (spec.get("clusterIP", ""),)
-    return [address for address in every if address and address != HEADLESS]
+    return [canonical(address) for address in every if address and address != HEADLESS]
+
+
+def canonical(address: str) -> str:
+    """Return an address as it is usually written; what is none, as it is."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
 
 
 def ports_of(service: Tree) -> Sequence[int]:

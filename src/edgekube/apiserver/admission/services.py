@@ -22,6 +22,7 @@ from edgekube.apiserver.addresses.ranges import Families, family_of, number_of
 from edgekube.apiserver.addresses.services import (
     HEADLESS,
     addresses_of,
+    canonical,
     needs_health_port,
     needs_node_ports,
     ports_of,
@@ -110,7 +111,7 @@ class Addresses:
                 break
             if index >= len(asked):
                 asked.append(await self._allocate(attributes, family))
-            elif asked[index] not in had:
+            elif canonical(asked[index]) not in had:
                 self._take(attributes, asked[index], index)
         if asked:
             spec["clusterIP"], spec["clusterIPs"] = asked[0], asked
