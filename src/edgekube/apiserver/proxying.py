@@ -22,7 +22,8 @@ from edgekube.apiserver.dial import Dialer, Endpoint
 from edgekube.apiserver.handler import Handler
 from edgekube.apiserver.request import Request
 from edgekube.apiserver.route import Address, not_served, split
-from edgekube.apiserver.tunneling import tunnel, wanted
+from edgekube.apiserver.tunneling import tunnel
+from edgekube.apiserver.upgrading import wanted
 
 log = logging.getLogger(__name__)
 

@@ -138,10 +138,16 @@ class Cluster:
     def __init__(self, tmp_path):
         self.machine, self.tmp_path = Machine(), tmp_path
         self.pod = POD
+        self.environment = {}
+        """More for kubectl."""
+        self.upgrades = []
+        """What requests asked to change the connection to."""
 
     async def serve(self, request):
         if request.path in DISCOVERY:
             return web.json_response(DISCOVERY[request.path])
+        if "Upgrade" in request.headers:
+            self.upgrades.append(request.headers["Upgrade"])
         name, _, kind = request.path.removeprefix(PODS).partition("/")
         try:
             if name != "p":
@@ -178,7 +184,7 @@ class Cluster:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def start(self, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE):
-        environment = {"HOME": str(self.tmp_path), "PATH": "/usr/bin:/bin"}
+        environment = {"HOME": str(self.tmp_path), "PATH": "/usr/bin:/bin", **self.environment}
         return await asyncio.create_subprocess_exec(
             KUBECTL, f"--server={self.url}", *arguments, stdin=stdin, stdout=stdout,
             stderr=asyncio.subprocess.PIPE, env=environment, cwd=self.tmp_path,

@@ -1,4 +1,4 @@
-"""The real kubectl against serve_stream."""
+"""The real kubectl against serve_stream, over WebSockets and as older ones do over SPDY."""
 
 import asyncio
 import fcntl
@@ -12,6 +12,15 @@ import aiohttp
 import pytest
 
 WAIT = 30
+OLDER = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
+
+
+@pytest.fixture(params=["websocket", "SPDY/3.1"], autouse=True)
+async def upgrade(request, cluster):
+    if request.param != "websocket":
+        cluster.environment.update(OLDER)
+    yield
+    assert {asked.partition(",")[0] for asked in cluster.upgrades} <= {request.param}
 
 
 async def test_exec_carries_stdin_and_its_end(cluster):
@@ -141,19 +150,6 @@ async def test_port_forward_to_a_port_nobody_listens_on(cluster):
     if process.returncode is None:
         process.kill()
     await process.communicate()
-
-
-@pytest.mark.parametrize("kind", ["exec?command=x&stdout=1", "attach?stdout=1", "portforward?ports=80"])
-async def test_a_request_that_is_no_websocket_is_a_bad_request(cluster, kind):
-    async with aiohttp.ClientSession() as session:
-        url = f"{cluster.url}/api/v1/namespaces/default/pods/p/{kind}"
-        async with session.get(url) as answer:
-            assert answer.status == 400
-            assert (await answer.json())["reason"] == "BadRequest"
-        headers = {"Sec-WebSocket-Protocol": "nonsense"}
-        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-            await session.ws_connect(url, headers=headers)
-        assert caught.value.status == 400
 
 
 async def test_a_container_has_to_be_chosen_of_several(cluster):

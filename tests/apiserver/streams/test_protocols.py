@@ -70,3 +70,16 @@ async def test_an_unknown_protocol_is_refused(cluster):
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await conversation(cluster, "v9.channel.k8s.io", f"{EXEC}&command=attached")
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("kind", ["exec?command=x&stdout=1", "attach?stdout=1", "portforward?ports=80"])
+async def test_a_request_that_is_no_websocket_is_a_bad_request(cluster, kind):
+    async with aiohttp.ClientSession() as session:
+        url = f"{cluster.url}/api/v1/namespaces/default/pods/p/{kind}"
+        async with session.get(url) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["reason"] == "BadRequest"
+        headers = {"Sec-WebSocket-Protocol": "nonsense"}
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(url, headers=headers)
+        assert caught.value.status == 400

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apiserver.streams.spdy_client import syn
 from edgekube.apiserver.streams import spdy
-
-
-def syn(stream, headers, deflate):
-    block = struct.pack(">I", len(headers))
-    for name, value in headers.items():
-        for word in (name.encode(), value.encode()):
-            block += struct.pack(">I", len(word)) + word
-    packed = deflate.compress(block) + deflate.flush(zlib.Z_SYNC_FLUSH)
-    body = struct.pack(">IIBB", stream, 0, 0, 0) + packed
-    return struct.pack(">HHI", 0x8003, 1, len(body)) + body
 
 
 def conversation():

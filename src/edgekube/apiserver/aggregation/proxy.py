@@ -13,7 +13,7 @@ from edgekube.apiserver.passage import Passage
 from edgekube.apiserver.proxying import CONNECT_SECONDS, HOP, relay
 from edgekube.apiserver.request import Request
 from edgekube.apiserver.route import split
-from edgekube.apiserver.tunneling import wanted
+from edgekube.apiserver.upgrading import wanted
 
 IMPERSONATE = "impersonate-"
 UNAVAILABLE = "service unavailable"

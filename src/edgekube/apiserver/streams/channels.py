@@ -86,7 +86,7 @@ def _read(socket: web.WebSocketResponse, data: str | bytes) -> bytes:
 
 async def _write(socket: web.WebSocketResponse, channel: int, data: bytes) -> None:
     if channel == ERROR and socket.ws_protocol in WITHOUT_STATUS:
-        data = _message(data)
+        data = failure_text(data)
         if not data:
             return
     if socket.ws_protocol in IN_TEXT:
@@ -95,8 +95,8 @@ async def _write(socket: web.WebSocketResponse, channel: int, data: bytes) -> No
         await socket.send_bytes(bytes((channel,)) + data)
 
 
-def _message(status: bytes) -> bytes:
-    """Return what a Status says of a failure; b"" for success."""
+def failure_text(status: bytes) -> bytes:
+    """Return what a Status says of a failure, as those want it that know no Status; b"" for success."""
     try:
         tree = msgspec.json.decode(status)
     except msgspec.DecodeError:

@@ -1,5 +1,5 @@
 """
-Port-forwarding: SPDY inside a WebSocket (kubectl), or WebSocket channels (the Python client).
+Port-forwarding: SPDY inside a WebSocket (kubectl) or alone, or WebSocket channels (the Python client).
 
 Every forwarded connection is one stream to the node.
 """
@@ -14,12 +14,15 @@ from typing import NoReturn
 from aiohttp import WSMsgType, web
 
 from edgekube.apiserver.streams import spdy
+from edgekube.apiserver.streams.carriers import Carrier
 from edgekube.lib.errors import EdgekubeError
 from edgekube.transport.base import STDIN, STDOUT, Stream, StreamClosed
 
 log = logging.getLogger(__name__)
 
 PROTOCOLS = ("SPDY/3.1+portforward.k8s.io",)
+"""Over WebSockets (KEP-4006)."""
+SPDY_PROTOCOLS = ("portforward.k8s.io",)
 PENDING = 256
 """Frames of one connection that may wait for the node; then the whole tunnel waits."""
 Connect = Callable[[int], Awaitable[Stream]]
@@ -36,17 +39,17 @@ class _Pair:
     incoming: "asyncio.Queue[bytes]" = field(default_factory=lambda: asyncio.Queue(PENDING))
 
 
-async def tunnel(socket: web.WebSocketResponse, connect: Connect) -> None:
-    """Serve SPDY/3.1 inside the WebSocket until the client goes."""
+async def tunnel(carrier: Carrier, connect: Connect) -> None:
+    """Serve SPDY/3.1 until the client goes."""
     try:
         async with asyncio.TaskGroup() as group:
             # When it ends, those connections still open have lost their client.
-            await _Tunnel(socket, connect, group).run()
+            await _Tunnel(carrier, connect, group).run()
     except* (_ClientGone, ConnectionResetError):
         pass
     except* spdy.SpdyError as errors:
         log.warning("port-forward: %s", errors.exceptions[0])
-    await socket.close()
+    await carrier.close()
 
 
 class _ClientGone(EdgekubeError):
@@ -54,8 +57,8 @@ class _ClientGone(EdgekubeError):
 
 
 class _Tunnel:
-    def __init__(self, socket: web.WebSocketResponse, connect: Connect, group: asyncio.TaskGroup) -> None:
-        self._socket = socket
+    def __init__(self, carrier: Carrier, connect: Connect, group: asyncio.TaskGroup) -> None:
+        self._carrier = carrier
         self._connect = connect
         self._group = group
         self._spdy = spdy.Connection()
@@ -63,10 +66,9 @@ class _Tunnel:
         self._streams: dict[int, _Pair] = {}
 
     async def run(self) -> None:
-        async for message in self._socket:
-            if message.type is WSMsgType.BINARY:
-                for event in self._spdy.feed(message.data):
-                    await self._take(event)
+        async for data in self._carrier:
+            for event in self._spdy.feed(data):
+                await self._take(event)
         _gone()
 
     async def _take(self, event: spdy.Event) -> None:
@@ -84,13 +86,13 @@ class _Tunnel:
             if pair is not None and event.stream == pair.data:
                 await pair.incoming.put(b"")
         elif isinstance(event, spdy.Answer):
-            await self._socket.send_bytes(event.data)
+            await self._carrier.send(event.data)
 
     async def _opened(self, event: spdy.Opened) -> None:
         request, kind = event.headers.get("requestid", ""), event.headers.get("streamtype")
         pair = self._pairs.setdefault(request, _Pair())
         self._streams[event.stream] = pair
-        await self._socket.send_bytes(self._spdy.reply(event.stream))
+        await self._carrier.send(self._spdy.reply(event.stream))
         if kind == "error":
             pair.error = event.stream
         elif kind == "data":
@@ -110,9 +112,9 @@ class _Tunnel:
             problem = await self._copy(pair, stream)
         if problem:
             text = f"an error occurred forwarding to port {pair.port}: {problem}"
-            await self._socket.send_bytes(spdy.data(pair.error, text.encode()))
-        await self._socket.send_bytes(spdy.data(pair.error, b"", fin=True))
-        await self._socket.send_bytes(spdy.data(pair.data, b"", fin=True))
+            await self._carrier.send(spdy.data(pair.error, text.encode()))
+        await self._carrier.send(spdy.data(pair.error, b"", fin=True))
+        await self._carrier.send(spdy.data(pair.data, b"", fin=True))
         self._streams.pop(pair.data, None)
         self._streams.pop(pair.error, None)
 
@@ -121,7 +123,7 @@ class _Tunnel:
         try:
             while (frame := await stream.receive()) is not None:
                 if frame[0] == STDOUT and frame[1]:
-                    await self._socket.send_bytes(spdy.data(pair.data, frame[1]))
+                    await self._carrier.send(spdy.data(pair.data, frame[1]))
         except StreamClosed as error:
             return error.reason
         finally:

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from edgekube.api.errors import BadRequest
 from edgekube.api.types import core_v1
-from edgekube.apiserver.streams import channels, forward
+from edgekube.apiserver.streams import channels, forward, remote
+from edgekube.apiserver.streams.carriers import WebSocketCarrier, negotiated, over_spdy, spdy_upgrade
 from edgekube.apiserver.streams.params import request_of
 from edgekube.transport.base import STDOUT, Stream, StreamClosed, StreamGateway, StreamRequest
 
@@ -62,6 +63,15 @@ async def _close_when_gone(request: web.BaseRequest, stream: Stream) -> None:
 async def _command(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
+    if over_spdy(request):
+        protocol = negotiated(request, remote.PROTOCOLS)
+        stream = await gateway.open(pod.spec.node_name, wish)
+        try:
+            response, carrier = await spdy_upgrade(request, protocol)
+            await remote.serve(carrier, stream, wish, protocol=protocol)
+            return response
+        finally:
+            await stream.close()
     # As Kubernetes does: who offers no protocol speaks the first one.
     _need_websocket(request)
     stream = await gateway.open(pod.spec.node_name, wish)
@@ -77,17 +87,21 @@ async def _command(
 async def _forward(
     request: web.BaseRequest, pod: core_v1.Pod, wish: StreamRequest, gateway: StreamGateway
 ) -> web.StreamResponse:
+
+    async def connect(port: int) -> Stream:
+        return await gateway.open(pod.spec.node_name, replace_port(wish, port))
+
+    if over_spdy(request):
+        response, carrier = await spdy_upgrade(request, negotiated(request, forward.SPDY_PROTOCOLS))
+        await forward.tunnel(carrier, connect)
+        return response
     # As Kubernetes does: who offers no protocol speaks v4 channels.
     _need_websocket(request)
     ports = [_port(text) for value in request.query.getall("ports", ()) for text in value.split(",")]
     socket = web.WebSocketResponse(protocols=(*forward.PROTOCOLS, *channels.PROTOCOLS), max_msg_size=0)
     await socket.prepare(request)
-
-    async def connect(port: int) -> Stream:
-        return await gateway.open(pod.spec.node_name, replace_port(wish, port))
-
     if socket.ws_protocol in forward.PROTOCOLS:
-        await forward.tunnel(socket, connect)
+        await forward.tunnel(WebSocketCarrier(socket), connect)
     else:
         await forward.by_channels(socket, ports, connect)
     return socket
@@ -106,9 +120,7 @@ def _port(text: str) -> int:
 
 def _need_websocket(request: web.BaseRequest) -> None:
     if request.headers.get("upgrade", "").lower() != "websocket":
-        raise BadRequest(
-            "Upgrade request required: this server speaks WebSocket (v5.channel.k8s.io) for streams"
-        )
+        raise BadRequest("Upgrade request required")
     if not request.headers.get(PROTOCOLS):
         return
     offered = {name.strip() for name in request.headers.get(PROTOCOLS, "").split(",")}
