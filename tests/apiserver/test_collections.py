@@ -75,6 +75,24 @@ async def test_pods_by_node(api, pod, account):
     ) == ["a", "b"]
 
 
+async def test_events_by_the_names_that_their_fields_have_in_each_version(api):
+    newer, older = (f"/{root}/namespaces/default/events" for root in ("apis/events.k8s.io/v1", "api/v1"))
+    for name, reporter in (("a", "kubelet"), ("b", "cron")):
+        await api.post(newer, {
+            "metadata": {"name": name}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "note": "It is so", "action": "Do", "reason": "Test",
+            "type": "Normal", "reportingController": reporter, "reportingInstance": "n1",
+        })  # fmt: skip
+    for selector in ("reportingController=cron", "regarding.kind=Pod,metadata.name!=a"):
+        assert names(await api.get(f"{newer}?fieldSelector={selector}")) == ["b"]
+    # Who has no source is selected by who reports.
+    for selector in ("reportingComponent=cron", "source=cron", "involvedObject.name=p,source!=kubelet"):
+        assert names(await api.get(f"{older}?fieldSelector={selector}")) == ["b"]
+    for path, label in ((newer, "involvedObject.name"), (newer, "source"), (older, "reportingController")):
+        status = await api.get(f"{path}?fieldSelector={label}=x", code=400)
+        assert status["message"].endswith(f"field label not supported: {label}")
+
+
 async def test_pages_fit_together_whatever_happens_between(api, config_map):
     await fill(api, config_map, "a", "b", "c", "d")
     first = await api.get(f"{MAPS}?limit=2")

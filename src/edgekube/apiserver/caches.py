@@ -30,7 +30,9 @@ async def _patiently(wait: Awaitable[object]) -> None:
 
 def _selectable(row: AnyResource) -> dict[str, Selectable]:
     return {
-        label: Selectable(".".join(path), fields.absent(label))
+        label: Selectable(
+            ".".join(path), fields.absent(label), fields.INSTEAD.get((row.group_resource, label), "")
+        )
         for label, path in fields.paths_of(row).items()
         if path[0] != "metadata"
     }

@@ -1,12 +1,11 @@
 """Field selectors: which fields a kind may be selected by, and where they are (API server's conversion tables)."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from edgekube.api.errors import BadRequest
 from edgekube.api.resource import AnyResource
 from edgekube.api.selectors import ANY_FIELDS, FieldMatcher, parse_fields
-from edgekube.apiserver.request import Tree
 
 Paths = Mapping[str, tuple[str, ...]]
 
@@ -40,6 +39,19 @@ FIELDS: Mapping[str, Paths] = {
     "jobs.batch": {"status.successful": ("status", "succeeded")},
     "certificatesigningrequests.certificates.k8s.io": _paths("spec.signerName"),
 }  # fmt: skip
+INSTEAD: Mapping[tuple[str, str], str] = {("events", "source"): "reportingComponent"}
+"""The field that a label selects by where its own is not there (pkg/registry/core/event)."""
+RELABELLED: Mapping[str, Mapping[str, str]] = {
+    "events.events.k8s.io": {
+        **{label: label for label in ("metadata.name", "metadata.namespace", "reason", "type")},
+        **{
+            f"regarding.{name}": f"involvedObject.{name}"
+            for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+        },
+        "reportingController": "reportingComponent",
+    },
+}
+"""What labels are called in the version that is stored, of kinds served in another whose fields have other names."""
 BOOLEANS = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 NUMBERS = frozenset({"status.replicas", "status.successful"})
 
@@ -59,24 +71,17 @@ def absent(label: str) -> str:
     return "0" if label in NUMBERS else ""
 
 
-def values_of(paths: Paths, tree: Tree) -> dict[str, str]:
-    """Return the fields' values as text; absent ones are "" (false, or 0)."""
-    return {label: _text(label, _at(tree, path)) for label, path in paths.items()}
-
-
-def _at(tree: Tree, path: tuple[str, ...]) -> Any:
-    node: Any = tree
-    for step in path:
-        if not isinstance(node, dict):
-            return None
-        node = node.get(step)
-    return node
-
-
-def _text(label: str, value: Any) -> str:
-    if label in BOOLEANS:
-        return "true" if value else "false"
-    return absent(label) if value is None else str(value)
+def relabelled(row: AnyResource, text: str) -> str:
+    """Return a field selector of a version as the stored one has it; raises BadRequest."""
+    labels = RELABELLED.get(row.group_resource)
+    if not text or labels is None:
+        return text
+    terms = []
+    for term in parse_fields(text).terms:
+        if term.key not in labels:
+            raise BadRequest(f"field label not supported: {term.key}")
+        terms.append(replace(term, key=labels[term.key]))
+    return str(FieldMatcher(tuple(terms)))
 
 
 def matcher(row: AnyResource, text: str, name: str = "") -> FieldMatcher:

@@ -15,6 +15,7 @@ from edgekube.apiserver.authz import Access
 from edgekube.apiserver.codec import yaml_of
 from edgekube.apiserver.exchange import WHOLE, Exchange, Parts, Serve
 from edgekube.apiserver.fairness.gate import Gate
+from edgekube.apiserver.fields import relabelled
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.negotiate import PROTOBUF, YAML, choose, not_acceptable
 from edgekube.apiserver.passage import Passages
@@ -201,6 +202,9 @@ async def _viewed(exchange: Exchange, view: View, serve: Serve) -> Response:
             raise problems.invalid(view.row.kind, view.row.group, shown.name, found.missing)
         exchange.sent = await view.stored(found.tree)
     exchange.target = replace(shown, row=view.storage)
+    if chosen := exchange.query.get("fieldSelector"):
+        query = {**exchange.query, "fieldSelector": relabelled(view.row, chosen)}
+        exchange.request = replace(exchange.request, query=query)
     try:
         response = await serve(exchange)
     finally:

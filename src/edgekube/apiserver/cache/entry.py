@@ -54,6 +54,8 @@ class Selectable:
 
     path: str
     absent: str = ""
+    instead: str = ""
+    """The place of another field, whose value counts when this one is not there."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -70,15 +72,19 @@ def entry_decoder(selectable: Mapping[str, Selectable] | None = None) -> Decode:
     `selectable` maps field labels to their places; metadata.name and metadata.namespace need not be
     told. Booleans read as `true` and `false`.
     """
-    places = {label: (field.path.split("."), field.absent) for label, field in (selectable or {}).items()}
-    decoder = msgspec.json.Decoder(_partial([path for path, _ in places.values() if path[0] != "metadata"]))
+    places = {
+        label: (field.path.split("."), field.absent, field.instead.split("."))
+        for label, field in (selectable or {}).items()
+    }
+    paths = [path for first, _, second in places.values() for path in (first, second) if path != [""]]
+    decoder = msgspec.json.Decoder(_partial([path for path in paths if path[0] != "metadata"]))
 
     def decode(record: Record) -> Entry:
         head = decoder.decode(record.value)
         meta = head.metadata
         fields = {"metadata.name": meta.name, "metadata.namespace": meta.namespace}
-        for label, (path, absent) in places.items():
-            fields[label] = _text(head, path) or absent
+        for label, (path, absent, instead) in places.items():
+            fields[label] = _text(head, path) or absent or _text(head, instead)
         return Entry(
             namespace=meta.namespace,
             name=meta.name,
