@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from edgekube.api.kinds.core_v1 import CONFIG_MAPS
+from edgekube.api.protobuf.wire import records
 from edgekube.api.resource import Key
 from edgekube.api.types import core_v1, meta_v1
 from edgekube.apiserver.bootstrap import BootstrapConfig, bootstrap
@@ -190,6 +191,55 @@ async def test_extra_routes(session):
         assert (answer.status, await answer.read()) == (201, b"hi|admin")
     async with session.post("/edgekube/v1/echo", data=b"hi", headers={"Authorization": ""}) as answer:
         assert await answer.read() == b"hi|nobody"
+
+
+TOKEN = "base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(b"admin-token").decode().rstrip(
+    "="
+)
+
+
+@pytest.mark.parametrize("protocols", [(), (TOKEN,), (TOKEN, "base64.binary.k8s.io")])
+async def test_a_watch_as_messages_of_a_websocket(cluster, session, protocols):
+    """As browsers have it, which can send no header with a token."""
+    headers = {"Authorization": ""} if protocols else {}
+    path = f"{MAPS}?watch=1&resourceVersion=0&timeoutSeconds=20"
+    async with asyncio.timeout(20), session.ws_connect(path, protocols=protocols, headers=headers) as socket:
+        assert socket.protocol == (protocols[1] if len(protocols) > 1 else None)
+        await asyncio.gather(*(
+            session.post(MAPS, data=msgspec.json.encode({"metadata": {"name": f"m{number}"}})) for number in range(3)
+        ))  # fmt: skip
+        names = []
+        for _ in range(3):
+            message = await socket.receive()
+            assert message.type is aiohttp.WSMsgType.TEXT
+            event = msgspec.json.decode(message.data)
+            assert event["type"] == "ADDED"
+            names.append(event["object"]["metadata"]["name"])
+        assert sorted(names) == ["m0", "m1", "m2"]
+        assert cluster.server.metrics.watchers == 1
+        await socket.ping()
+    async with asyncio.timeout(10):
+        while cluster.server.metrics.watchers:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_watch_in_protobuf_over_a_websocket_ends_with_its_time(session):
+    path = f"{MAPS}?watch=1&resourceVersion=0&timeoutSeconds=1"
+    await session.post(MAPS, data=b'{"metadata": {"name": "m"}}')
+    headers = {"Accept": "application/vnd.kubernetes.protobuf"}
+    async with asyncio.timeout(20), session.ws_connect(path, headers=headers) as socket:
+        message = await socket.receive()
+        assert message.type is aiohttp.WSMsgType.BINARY
+        fields = {number: value for number, _, value in records(memoryview(message.data))}
+        assert bytes(fields[1]) == b"ADDED"
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_a_watch_that_may_not_be_is_refused_before_the_websocket(session):
+    for path, code in ((f"{MAPS}?watch=1&resourceVersion=x", 400), ("/api/v1/nothing?watch=1", 404)):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(path)
+        assert refused.value.status == code
 
 
 async def test_a_watcher_that_leaves_is_forgotten(cluster, session):

@@ -1,5 +1,6 @@
 """OpenAPI v2 in both forms."""
 
+from apiserver.test_crd import DEFINITIONS, definition, until
 from edgekube.api.protobuf.wire import records
 
 GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -35,3 +36,29 @@ async def test_protobuf_says_the_same(api):
     assert properties == tree["definitions"]["io.k8s.api.core.v1.Pod"]["properties"].keys()
     tag = dict(answer.headers)["ETag"]
     assert (await api.send("GET", "/openapi/v2", accept=GNOSTIC, if_none_match=tag)).code == 304
+
+
+async def test_of_a_kind_that_takes_any_field_nothing_is_told(api):
+    schema = {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+        "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+    }
+    for plural, preserved in (
+        ("anythings", schema),
+        ("somethings", {**schema, "x-kubernetes-preserve-unknown-fields": None}),
+    ):
+        made = definition(schema={"openAPIV3Schema": {name: value for name, value in preserved.items() if value}},
+                          subresources={}, selectableFields=[])  # fmt: skip
+        made["metadata"]["name"] = f"{plural}.example.com"
+        made["spec"]["names"] = {"plural": plural, "kind": plural.title()}
+        await api.post(DEFINITIONS, made)
+
+    async def told():
+        found = (await api.get("/openapi/v2"))["definitions"]
+        return found if "com.example.v1.Somethings" in found else None
+
+    found = await until(told)
+    kind = {"group": "example.com", "version": "v1", "kind": "Anythings"}
+    assert found["com.example.v1.Anythings"] == {"type": "object", "x-kubernetes-group-version-kind": [kind]}
+    assert "spec" in found["com.example.v1.Somethings"]["properties"]

@@ -23,6 +23,7 @@ from edgekube.apiserver.handler import Handler, failure
 from edgekube.apiserver.identity import User
 from edgekube.apiserver.metrics import Metrics
 from edgekube.apiserver.request import Request, Response
+from edgekube.apiserver.upgrading import wanted
 from edgekube.apiserver.watching import Events, close
 
 log = logging.getLogger(__name__)
@@ -159,17 +160,26 @@ class HttpServer:
         return answer
 
     async def _follow(self, raw: web.BaseRequest, events: Events, content_type: str) -> web.StreamResponse:
+        self._metrics.watchers += 1
+        try:
+            if wanted(raw).lower() == "websocket":
+                from edgekube.apiserver import sockets  # noqa: PLC0415 - for browsers only
+
+                return await sockets.follow(raw, events, text="json" in content_type)
+            return await self._stream_events(raw, events, content_type)
+        finally:
+            self._metrics.watchers -= 1
+            await close(events)
+
+    async def _stream_events(
+        self, raw: web.BaseRequest, events: Events, content_type: str
+    ) -> web.StreamResponse:
         answer = web.StreamResponse(
             headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
         )
         answer.enable_chunked_encoding()
         await answer.prepare(raw)
-        self._metrics.watchers += 1
-        try:
-            await self._pump(raw, events)
-        finally:
-            self._metrics.watchers -= 1
-            await close(events)
+        await self._pump(raw, events)
         await answer.write_eof()
         return answer
 

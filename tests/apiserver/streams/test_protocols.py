@@ -72,6 +72,44 @@ async def test_an_unknown_protocol_is_refused(cluster):
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize("protocol", [None, "binary.k8s.io", "base64.binary.k8s.io"])
+async def test_a_log_as_messages(cluster, protocol):
+    path = "/api/v1/namespaces/default/pods/p/log?follow=true"
+    async with (
+        asyncio.timeout(WAIT),
+        aiohttp.ClientSession(cluster.url) as session,
+        session.ws_connect(path, protocols=(protocol,) if protocol else ()) as socket,
+    ):
+        assert socket.protocol == protocol
+
+        async def heard():
+            message = await socket.receive()
+            return base64.b64decode(message.data) if protocol == "base64.binary.k8s.io" else message.data
+
+        assert await heard() == b"one\ntwo\n"
+        cluster.machine.go_on.set()
+        assert await heard() == b"three\n"
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_a_log_ends_at_the_node_when_its_reader_closes(cluster):
+    path = "/api/v1/namespaces/default/pods/p/log?follow=true"
+    async with asyncio.timeout(WAIT), aiohttp.ClientSession(cluster.url) as session:
+        async with session.ws_connect(path) as socket:
+            await socket.receive()
+            assert len(cluster.acceptor) == 1
+        while len(cluster.acceptor):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("query", "protocols"), [("previous=true", ()), ("", ("v4.channel.k8s.io",))])
+async def test_a_log_that_cannot_be_had_is_no_websocket(cluster, query, protocols):
+    async with aiohttp.ClientSession(cluster.url) as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"/api/v1/namespaces/default/pods/p/log?{query}", protocols=protocols)
+        assert refused.value.status == 400
+
+
 @pytest.mark.parametrize("kind", ["exec?command=x&stdout=1", "attach?stdout=1", "portforward?ports=80"])
 async def test_a_request_that_is_no_websocket_is_a_bad_request(cluster, kind):
     async with aiohttp.ClientSession() as session:

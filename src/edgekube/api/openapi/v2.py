@@ -21,6 +21,7 @@ Tree = dict[str, Any]
 V3, V2 = "#/components/schemas/", "#/definitions/"
 _KEPT = frozenset({"oneOf", "anyOf", "not", "nullable"})
 """Words v2 does not have."""
+_PRESERVE, _KINDS = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-group-version-kind"
 
 
 def document(schemas: Schemas, rows: Iterable[AnyResource], version: str, *, schema_of: SchemaOf) -> Tree:
@@ -35,7 +36,7 @@ def document(schemas: Schemas, rows: Iterable[AnyResource], version: str, *, sch
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": {},
-        "definitions": {name: _schema(schema) for name, schema in sorted(definitions.items())},
+        "definitions": {name: _definition(schema) for name, schema in sorted(definitions.items())},
     }
 
 
@@ -77,10 +78,7 @@ def closure(definitions: Tree, group: str, version: str) -> Tree:
     waiting = [
         name
         for name, schema in definitions.items()
-        if any(
-            kind["group"] == group and kind["version"] == version
-            for kind in schema.get("x-kubernetes-group-version-kind", ())
-        )
+        if any(kind["group"] == group and kind["version"] == version for kind in schema.get(_KINDS, ()))
     ]
     found: Tree = {}
     while waiting:
@@ -153,6 +151,18 @@ def _parameters(parameters: list[Tree]) -> list[Tree]:
     ]
 
 
+def _definition(schema: Any) -> Tree:
+    """
+    Return a kind's v3 schema in v2's words.
+
+    Of one that takes any field nothing is told: who reads v2 takes the fields it names for all there are
+    (apiextensions-apiserver, pkg/controller/openapi/builder).
+    """
+    if not schema.get(_PRESERVE) or _KINDS not in schema:
+        return _schema(schema)
+    return {"type": "object", _KINDS: schema[_KINDS]}
+
+
 def _schema(schema: Any) -> Tree:
     """Return a v3 schema in v2's words."""
     found: Tree = {}
@@ -169,7 +179,7 @@ def _schema(schema: Any) -> Tree:
             found |= _merged(value)
         else:
             found[name] = value
-    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("format") == "int-or-string":
+    if schema.get(_PRESERVE) or schema.get("format") == "int-or-string":
         found.setdefault("type", "object" if "format" not in schema else "string")
     return found
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
 from edgekube.api.errors import BadRequest
 from edgekube.api.types import core_v1
+from edgekube.apiserver.sockets import Messages, Sink, gone, opened, over_websocket, readers
 from edgekube.apiserver.streams import channels, forward, remote
 from edgekube.apiserver.streams.carriers import WebSocketCarrier, negotiated, over_spdy, spdy_upgrade
 from edgekube.apiserver.streams.params import request_of
@@ -36,27 +38,64 @@ async def _log(
             frame = await stream.receive()
         except StreamClosed as error:
             raise BadRequest(error.reason) from error
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        response.enable_chunked_encoding()
-        await response.prepare(request)
+        if not over_websocket(request):
+            chunks = await _chunked(request)
+            await _copy(stream, frame, chunks)
+            return chunks.response
+        socket = await opened(request, readers(request))
+        listening = asyncio.create_task(_close_when_closed(socket, stream), name="log-listener")
         try:
-            while frame is not None:
-                if frame[0] == STDOUT and frame[1]:
-                    await response.write(frame[1])
-                frame = await stream.receive()
-        except StreamClosed as error:
-            await response.write(f"unable to read the log further: {error.reason}\n".encode())
-        await response.write_eof()
-        return response
+            await _copy(stream, frame, Messages(socket))
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        return socket
     finally:
         watcher.cancel()
         await stream.close()
+
+
+async def _copy(stream: Stream, frame: tuple[int, bytes] | None, sink: Sink) -> None:
+    """Pass a log on, from its first frame."""
+    try:
+        while frame is not None:
+            if frame[0] == STDOUT and frame[1]:
+                await sink.write(frame[1])
+            frame = await stream.receive()
+    except StreamClosed as error:
+        await sink.write(f"unable to read the log further: {error.reason}\n".encode())
+    await sink.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """The body of an ordinary answer."""
+
+    response: web.StreamResponse
+
+    async def write(self, data: bytes) -> None:
+        await self.response.write(data)
+
+    async def close(self) -> None:
+        await self.response.write_eof()
+
+
+async def _chunked(request: web.BaseRequest) -> _Chunks:
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    return _Chunks(response)
 
 
 async def _close_when_gone(request: web.BaseRequest, stream: Stream) -> None:
     """End the stream of a client that went away: while nothing is written, nobody else would notice."""
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - no event tells
         await asyncio.sleep(LOOK)
+    await stream.close("the client went away")
+
+
+async def _close_when_closed(socket: web.WebSocketResponse, stream: Stream) -> None:
+    await gone(socket)
     await stream.close("the client went away")
 
 
@@ -119,7 +158,7 @@ def _port(text: str) -> int:
 
 
 def _need_websocket(request: web.BaseRequest) -> None:
-    if request.headers.get("upgrade", "").lower() != "websocket":
+    if not over_websocket(request):
         raise BadRequest("Upgrade request required")
     if not request.headers.get(PROTOCOLS):
         return
